@@ -1,0 +1,148 @@
+"""Every setting of SKEET, in one place.
+
+Read from, strongest first: arguments, environment (``SKEET_KAFKA__BOOTSTRAP``), the file named by ``SKEET_CONFIG`` or
+``skeet.toml`` in the data directory, secret files (``SKEET_SECRETS_DIR`` or ``secrets/`` in the data directory, one file
+a setting, named like the environment variable in lower case), defaults. Nothing else in SKEET reads the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
+from pydantic_settings.sources import TomlConfigSettingsSource
+
+from skeet.core.errors import InvalidInput
+
+
+def default_data_dir() -> Path:
+    """The data directory when none is named: ``SKEET_DATA``, else the user's data directory."""
+    return Path(os.environ.get("SKEET_DATA") or platformdirs.user_data_path("skeet"))
+
+
+class Section(BaseModel):
+    """A group of settings; an unknown name is an error, not a silently ignored typing mistake."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KafkaSettings(Section):
+    bootstrap: str = Field("", description="host:port list of the Kafka brokers; empty: a local broker is started")
+    topic_prefix: str = Field("skeet.", description="prefix of every topic and consumer group name")
+    account_partitions: int = Field(
+        8, ge=1, le=1024, description="partitions of account-keyed topics, fixed at genesis"
+    )
+    market_partitions: int = Field(
+        8, ge=1, le=1024, description="partitions of instrument-keyed topics, fixed at genesis"
+    )
+    replication_factor: int = Field(1, ge=1, le=9, description="copies of each partition")
+    # Small batches first: an order path is made of hops of one record. Throughput paths (feed replay, projections) pass their own.
+    linger_ms: float = Field(0.5, ge=0, description="how long a producer waits to fill a batch, in ms")
+
+
+class RegistrySettings(Section):
+    url: str = Field("", description="schema registry address; empty: the built-in registry is started")
+
+
+class PostgresSettings(Section):
+    dsn: SecretStr = Field(SecretStr(""), description="read tables' database; empty: a local server is started")
+
+
+class ClickhouseSettings(Section):
+    url: str = Field("", description="http(s)://host:port of ClickHouse; empty: the embedded engine is started")
+    user: str = Field("default", description="ClickHouse user")
+    password: SecretStr = Field(SecretStr(""), description="ClickHouse password (the embedded engine's token)")
+    database: str = Field("skeet", description="ClickHouse database")
+
+
+class SimSettings(Section):
+    """The simulated exchange."""
+
+    url: str = Field("", description="http://host:port where the simulated exchange listens; set by the supervisor")
+    seed: int = Field(7, description="seed of the order flow and of the history")
+    speed: float = Field(1.0, gt=0, le=10_000, description="multiplies arrivals; timestamps stay wall clock")
+    admin_token: SecretStr = Field(SecretStr(""), description="token of the administration routes")
+
+
+class FeedSettings(Section):
+    venue: str = Field("sim", description="which venue's market data to read: sim, binance")
+    symbols: tuple[str, ...] = Field(("BTC/USDT", "ETH/USDT"), description="unified symbols to subscribe to")
+    stale_after_ms: int = Field(5_000, ge=100, description="silence on an instrument after which its data is stale")
+
+
+class RiskSettings(Section):
+    """Defaults for accounts without limits of their own (``skeet limits set``)."""
+
+    max_quantity: str = Field("1000", description="largest order quantity in base units")
+    max_notional: str = Field("1000000", description="largest order value in quote units")
+    reference_max_age_ms: int = Field(5_000, ge=1, description="older reference data denies orders")
+    collar_bps: int = Field(200, ge=1, le=10_000, description="market orders become limits this far from the reference")
+
+
+class Settings(BaseSettings):
+    """All settings of one SKEET process. Frozen: a process is restarted to change one."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SKEET_", env_nested_delimiter="__", extra="ignore", frozen=True, validate_default=True
+    )
+
+    data: Path = Field(default_factory=default_data_dir, description="data directory of this installation")
+    tenant: str = Field("main", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="tenant that the CLI acts for")
+    principal: str = Field("operator", description="who the CLI acts as, recorded in commands")
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    allow_live: bool = Field(False, description="SKEET_ALLOW_LIVE=1 lets orders go to hosts that are not loopback")
+    strategies_dir: Path | None = Field(
+        None, description="folder of the user's own strategies; default: strategies/ in the data directory"
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    registry: RegistrySettings = RegistrySettings()
+    postgres: PostgresSettings = PostgresSettings()
+    clickhouse: ClickhouseSettings = ClickhouseSettings()
+    sim: SimSettings = SimSettings()
+    feed: FeedSettings = FeedSettings()
+    risk: RiskSettings = RiskSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        data = Path(init_settings().get("data") or default_data_dir())
+        toml = Path(os.environ.get("SKEET_CONFIG") or data / "skeet.toml")
+        sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
+        if toml.is_file():
+            sources.append(TomlConfigSettingsSource(settings_cls, toml))
+        secrets = Path(os.environ.get("SKEET_SECRETS_DIR") or data / "secrets")
+        if secrets.is_dir():
+            sources.append(SecretsSettingsSource(settings_cls, secrets))
+        return tuple(sources)
+
+    @property
+    def secrets_dir(self) -> Path:
+        """Directory (0700) of generated passwords, tokens and venue keys."""
+        return self.data / "secrets"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings of this process.
+
+    Raises
+    ------
+    InvalidInput
+        names the setting, the value it had and what was expected.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "SKEET_" + "__".join(str(part) for part in first["loc"]).upper()
+        raise InvalidInput(f"{name} is {first.get('input')!r}: {first['msg']}; see `skeet config show`") from error
