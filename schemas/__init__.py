@@ -1,0 +1,1 @@
+"""The events on the wire: Avro schemas, the catalogue of types, the codec."""
