@@ -1,0 +1,1 @@
+"""Kafka: the table of topics, clients, reading, publishing, the transactional loop, the Faust adapter."""

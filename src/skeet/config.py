@@ -2,7 +2,8 @@
 
 Read from, strongest first: arguments, environment (``SKEET_KAFKA__BOOTSTRAP``), the file named by ``SKEET_CONFIG`` or
 ``skeet.toml`` in the data directory, secret files (``SKEET_SECRETS_DIR`` or ``secrets/`` in the data directory, one file
-a setting, named like the environment variable in lower case), defaults. Nothing else in SKEET reads the environment.
+a setting, named like the environment variable in lower case: ``skeet_postgres__dsn``), ``endpoints.toml`` in the data
+directory (the addresses of what ``skeet up`` started; written by the supervisor), defaults. Nothing else in SKEET reads the environment.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NestedSecretsSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import TomlConfigSettingsSource
 
 from skeet.core.errors import InvalidInput
@@ -123,7 +124,14 @@ class Settings(BaseSettings):
             sources.append(TomlConfigSettingsSource(settings_cls, toml))
         secrets = Path(os.environ.get("SKEET_SECRETS_DIR") or data / "secrets")
         if secrets.is_dir():
-            sources.append(SecretsSettingsSource(settings_cls, secrets))
+            sources.append(
+                NestedSecretsSettingsSource(
+                    settings_cls, secrets_dir=secrets, secrets_prefix="skeet_", secrets_nested_delimiter="__"
+                )
+            )
+        endpoints = data / "endpoints.toml"
+        if endpoints.is_file():
+            sources.append(TomlConfigSettingsSource(settings_cls, endpoints))
         return tuple(sources)
 
     @property

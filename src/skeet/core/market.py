@@ -131,6 +131,7 @@ class Bar(MarketEvent):
 
     ``interval`` is ``1s`` or ``1m``. ``quote_volume`` is Σ price × size, exact. ``late_trades`` counts trades that came
     after an earlier bar of this interval had closed (they are in no bar). ``complete`` is False while a gap is open.
+    ``cause_at`` is the position of the record that closed it (empty for history fetched from the venue).
     """
 
     interval: str
@@ -147,6 +148,7 @@ class Bar(MarketEvent):
     trade_count: int
     late_trades: int
     complete: bool
+    cause_at: str
     price_scale: int
     size_scale: int
 

@@ -24,7 +24,8 @@ class Event:
 class MarketEvent(Event):
     """A lean record of one instrument.
 
-    ``ts_event`` is the venue's time and ``ts_init`` ours (first byte seen by this process), both in ns since the epoch.
+    ``ts_event`` is the venue's time and ``ts_init`` ours (when the frame was received), both in ns since the epoch; what
+    is computed from other records inherits ``ts_init`` from its cause.
     """
 
     instrument_id: str
@@ -48,6 +49,9 @@ class Meta:
 
     ``correlation_id`` names what started it all, ``causation_id`` the record just before and ``cause_at`` where that
     record stands (``topic/partition/offset``, the topic without its prefix; empty when it came from outside the log).
+    ``ts_event`` is the time of the thing itself (the venue's where it has one, the desk's for decisions). ``ts_init`` is
+    when the outside thing that started it all (a frame, a CLI call) reached SKEET, by our wall clock: derived records
+    inherit it from their cause, so that it is equal on reprocessing and ``sent_ns - ts_init`` is tick-to-order latency.
     ``stream_version`` counts the events of one account from 1; 0 on records that are in no account's stream.
     """
 

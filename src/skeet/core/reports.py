@@ -28,9 +28,12 @@ class SubmitAttempted(OrderReport):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitAcknowledged(OrderReport):
-    """The venue has the order."""
+    """The venue has the order. ``written_ns`` is our clock just before the socket write, ``answered_ns`` just after the
+    answer; both 0 when this was learned by asking."""
 
     venue_order_id: str
+    written_ns: int
+    answered_ns: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

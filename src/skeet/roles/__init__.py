@@ -1,0 +1,1 @@
+"""Roles whose parts come from several rooms: each module joins an agent with a venue. Same layer as ``wiring``."""

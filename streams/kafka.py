@@ -1,0 +1,81 @@
+"""Kafka clients with the settings that SKEET's promises need. Nobody else makes a client.
+
+Producers use murmur2 so that every client in every language puts a key into the same partition. Consumers read committed
+records only, and commit nothing by themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient
+
+from skeet.config import Settings
+from skeet.core.errors import InvalidInput
+
+RETRY_BACKOFF_MS = 1
+"""librdkafka's 100 ms would be waited between back-to-back transactions; a broker answers "concurrent" for under 2 ms."""
+RETRY_BACKOFF_MAX_MS = 5
+DELIVERY_TIMEOUT_MS = 30_000
+"""A record that no broker acknowledged for this long is reported as failed to whoever produced it."""
+SESSION_TIMEOUT_MS = 10_000
+TRANSACTION_TIMEOUT_MS = 15_000
+"""A desk or gateway that froze this long has lost its transaction, and its successor is not held up longer."""
+
+
+def _common(settings: Settings, client_id: str) -> dict[str, Any]:
+    if not settings.kafka.bootstrap:
+        raise InvalidInput("SKEET_KAFKA__BOOTSTRAP is empty: start the platform with `skeet up`, or name your brokers")
+    return {
+        "bootstrap.servers": settings.kafka.bootstrap,
+        "client.id": client_id,
+        "retry.backoff.ms": RETRY_BACKOFF_MS,
+        "retry.backoff.max.ms": RETRY_BACKOFF_MAX_MS,
+        "reconnect.backoff.max.ms": 1_000,
+    }
+
+
+def producer(settings: Settings, client_id: str, *, transactional_id: str = "", **overrides: Any) -> Producer:
+    """An idempotent producer, acks=all. ``overrides`` are librdkafka settings with ``_`` for ``.``."""
+    config = _common(settings, client_id) | {
+        "enable.idempotence": True,
+        "acks": "all",
+        "partitioner": "murmur2_random",
+        "linger.ms": settings.kafka.linger_ms,
+        "delivery.timeout.ms": DELIVERY_TIMEOUT_MS,
+        "compression.type": "lz4",
+    }
+    if transactional_id:
+        config |= {"transactional.id": transactional_id, "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS}
+    return Producer(config | _dotted(overrides))
+
+
+def consumer(settings: Settings, client_id: str, *, group_id: str = "", **overrides: Any) -> Consumer:
+    """A read_committed consumer without automatic commits. Without ``group_id`` only ``assign`` may be used."""
+    config = _common(settings, client_id) | {
+        "group.id": group_id or f"{client_id}-ungrouped",
+        "isolation.level": "read_committed",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        "enable.partition.eof": False,
+        "session.timeout.ms": SESSION_TIMEOUT_MS,
+        "fetch.wait.max.ms": 100,
+        "fetch.queue.backoff.ms": 10,
+    }
+    return Consumer(config | _dotted(overrides))
+
+
+def admin(settings: Settings) -> AdminClient:
+    """An admin client."""
+    return AdminClient(_common(settings, "skeet-admin"))
+
+
+def group_name(settings: Settings, role: str) -> str:
+    """The consumer group of a role; the watchdog follows its committed positions."""
+    return settings.kafka.topic_prefix + role
+
+
+def _dotted(overrides: dict[str, Any]) -> dict[str, Any]:
+    return {name.replace("_", "."): value for name, value in overrides.items()}

@@ -1,0 +1,95 @@
+"""Reading the log outside a consumer group: from a position to a captured end, as a read_committed reader sees it.
+
+"Caught up" always means: end of partition was reported at or past an end captured before. Offset differences prove
+nothing, because control markers and aborted records occupy offsets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+
+from skeet.config import Settings
+from skeet.core.errors import InfrastructureError
+from skeet.core.record import Record, TopicPosition
+from skeet.core.values import NS_PER_MS
+from skeet.schemas.codec import Codec
+from skeet.streams.kafka import consumer
+from skeet.streams.topics import Topic, partition_count, topic_name
+
+POLL_S = 0.2
+READ_DEADLINE_S = 120.0
+"""A captured end that is not reached within this time of silence means that the broker is away."""
+
+Partition = tuple[str, int]
+"""The broker's topic name, and the partition."""
+
+
+def record_of(codec: Codec, message: Message, prefix: str) -> Record[Any]:
+    """Decode a message; its topic loses the prefix, its time is the log's.
+
+    Raises
+    ------
+    DecodeError, UnknownEvent
+        see :meth:`Codec.decode`.
+    """
+    event, meta = codec.decode(message.value() or b"")
+    _, timestamp_ms = message.timestamp()
+    position = TopicPosition(message.topic().removeprefix(prefix), message.partition(), message.offset())
+    return Record(event=event, meta=meta, at=position, log_ns=timestamp_ms * NS_PER_MS)
+
+
+def partitions_of(settings: Settings, topics: Iterable[Topic]) -> list[Partition]:
+    """Every partition of the topics, by the counts fixed at genesis."""
+    return [(topic_name(t, settings.kafka), p) for t in topics for p in range(partition_count(t, settings.kafka))]
+
+
+def end_offsets(client: Consumer, partitions: Iterable[Partition]) -> dict[Partition, int]:
+    """High watermarks (last stable for read_committed readers) at this moment."""
+    return {(t, p): client.get_watermark_offsets(TopicPartition(t, p), timeout=10)[1] for t, p in partitions}
+
+
+def messages_until_end(
+    settings: Settings, partitions: list[Partition], start: Mapping[Partition, int] | None = None
+) -> Iterator[Message]:
+    """Messages from ``start`` (default: the beginning) up to the ends captured when this is called, then stop.
+
+    Messages of one partition come in order; partitions interleave. Nothing committed before the call is left out.
+    """
+    client = consumer(settings, "skeet-reader", enable_partition_eof=True)
+    try:
+        offsets = [TopicPartition(t, p, (start or {}).get((t, p), OFFSET_BEGINNING)) for t, p in partitions]
+        client.assign(offsets)
+        pending = {partition for partition, end in end_offsets(client, partitions).items() if end > 0}
+        silent_s = 0.0
+        while pending:
+            message = client.poll(POLL_S)
+            if message is None:
+                silent_s += POLL_S
+                if silent_s > READ_DEADLINE_S:
+                    raise InfrastructureError(
+                        f"no answer from Kafka for {READ_DEADLINE_S:.0f} s while reading {pending}"
+                    )
+                continue
+            silent_s = 0.0
+            error = message.error()
+            if error is None:
+                if (message.topic(), message.partition()) in pending:
+                    yield message
+            elif error.code() == KafkaError._PARTITION_EOF:
+                pending.discard((message.topic(), message.partition()))
+            elif not error.retriable() and error.code() != KafkaError._ALL_BROKERS_DOWN:
+                raise InfrastructureError(f"reading {message.topic()}: {error.str()}")
+    finally:
+        client.close()
+
+
+def records_until_end(
+    settings: Settings, codec: Codec, topics: Iterable[Topic], start: Mapping[Partition, int] | None = None
+) -> Iterator[Record[Any]]:
+    """:func:`messages_until_end` of whole topics, decoded."""
+    prefix = settings.kafka.topic_prefix
+    for message in messages_until_end(settings, partitions_of(settings, topics), start):
+        yield record_of(codec, message, prefix)

