@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from skeet.local.kafka import KafkaBroker
+from skeet.local.ports import free_port
+from skeet.local.server import ChildServer
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +25,20 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield broker.start()
     finally:
         broker.stop()
+
+
+@pytest.fixture(scope="session")
+def registry_url(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a schema registry over the session's broker."""
+    port = free_port()
+    server = ChildServer(
+        "skeet.local.registry", ["--bootstrap", kafka, "--port", str(port)], tmp_path_factory.mktemp("registry")
+    )
+    try:
+        server.start()
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,11 @@ import json
 import socket
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 
-from skeet.core.errors import InfrastructureError
+from skeet.core.errors import InfrastructureError, InvalidInput
 
 LOOPBACK = "127.0.0.1"
 
@@ -97,3 +98,19 @@ class PortBook:
         while (port := free_port()) in taken:
             pass
         return port
+
+
+def loopback_port(url: str) -> int:
+    """The port of a ``scheme://host:port`` or ``host:port`` on which one of our own servers is to listen.
+
+    Raises
+    ------
+    InvalidInput
+        the host is not loopback (these servers are for one machine), or there is no port.
+    """
+    parts = urlsplit(url if "://" in url else f"tcp://{url}")
+    if parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
+        raise InvalidInput(f"{url!r}: the embedded server listens on loopback only; run a real one for other hosts")
+    if parts.port is None:
+        raise InvalidInput(f"{url!r} names no port; write http://127.0.0.1:PORT")
+    return parts.port
