@@ -126,7 +126,7 @@ class Settings(BaseSettings):
         if secrets.is_dir():
             sources.append(
                 NestedSecretsSettingsSource(
-                    settings_cls, secrets_dir=secrets, secrets_prefix="skeet_", secrets_nested_delimiter="__"
+                    file_secret_settings, secrets_dir=secrets, secrets_prefix="skeet_", secrets_nested_delimiter="__"
                 )
             )
         endpoints = data / "endpoints.toml"
