@@ -7,6 +7,7 @@ run is killed.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from skeet.local.kafka import KafkaBroker
 from skeet.local.ports import free_port
+from skeet.local.postgres import PostgresServer
 from skeet.local.server import ChildServer
 
 
@@ -39,6 +41,19 @@ def registry_url(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield f"http://127.0.0.1:{port}"
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn() -> Iterator[str]:
+    """Connection string of the owner of an empty database ``skeet`` (its superuser is not handed out)."""
+    # Not pytest's own directory: that one is closed to the unprivileged user the server runs as under root.
+    with tempfile.TemporaryDirectory(prefix="skeet-postgres-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)
+        server = PostgresServer(Path(folder) / "cluster")
+        try:
+            yield server.start()
+        finally:
+            server.stop()
 
 
 @pytest.fixture(scope="session")
