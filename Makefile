@@ -1,0 +1,63 @@
+# Every habit of the project, one target each. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+FOR ?=
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+# The lock file holds versions and hashes of everything; the package itself is linked file by file (strict), because four
+# of its packages live in top-level folders. A new file needs `make dev` again; check, test and demo run it first.
+$(VENV)/.locked: requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	touch $@
+
+.PHONY: dev
+dev: $(VENV)/.locked ## the virtual environment with everything, ready to work in
+	@rm -rf build/__editable__*
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+	  --config-settings editable_mode=strict -e .
+
+.PHONY: check
+check: dev ## format, lint, types, import directions (under 2 minutes)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy -p skeet
+	$(BIN)/mypy tests
+	$(BIN)/lint-imports
+
+.PHONY: test
+test: dev ## all tests, on a real Kafka, PostgreSQL and ClickHouse engine (under 12 minutes)
+	$(BIN)/pytest
+
+.PHONY: unit
+unit: dev ## only the tests that start nothing (seconds)
+	$(BIN)/pytest -m "not integration and not e2e"
+
+.PHONY: demo
+demo: dev ## the main job: SKEET trades on the simulated exchange; FOR=60 runs headless that long and verifies
+	$(BIN)/skeet demo $(if $(FOR),--for $(FOR))
+
+.PHONY: wheel
+wheel: dev ## build the wheel and try it in a clean environment outside the checkout
+	scripts/smoke-wheel $(BIN)/python
+
+.PHONY: lock
+lock: dev ## write requirements.lock anew from pyproject.toml
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-header --no-annotate \
+	  --python-version 3.11 --quiet -o requirements.lock
+
+.PHONY: schemas
+schemas: dev ## write the Avro schemas and the golden files of new event types from the event classes
+	$(BIN)/python -m skeet.schemas
+
+.PHONY: clean
+clean: ## remove what was built (not your data)
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
