@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from skeet.config import Settings
 from skeet.local.kafka import KafkaBroker
 from skeet.local.ports import free_port
 from skeet.local.postgres import PostgresServer
 from skeet.local.server import ChildServer
+from skeet.streams import topics_admin
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +66,27 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no recorded market data: set SKEET_SHARED_DATA")
     return folder
+
+
+@pytest.fixture
+def fresh_settings(kafka: str, registry_url: str, tmp_path: Path) -> Callable[[], Settings]:
+    """Makes settings of an installation of its own on the session's broker (two partitions); its topics do not exist yet."""
+
+    def make() -> Settings:
+        section = {
+            "bootstrap": kafka,
+            "topic_prefix": f"t{uuid.uuid4().hex[:8]}.",
+            "account_partitions": 2,
+            "market_partitions": 2,
+        }
+        return Settings(kafka=section, registry={"url": registry_url}, data=tmp_path)
+
+    return make
+
+
+@pytest.fixture
+def applied_settings(fresh_settings: Callable[[], Settings]) -> Settings:
+    """Settings of an installation whose topics and schemas exist."""
+    settings = fresh_settings()
+    topics_admin.apply(settings)
+    return settings
