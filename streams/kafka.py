@@ -47,7 +47,11 @@ def producer(settings: Settings, client_id: str, *, transactional_id: str = "", 
         "compression.type": "lz4",
     }
     if transactional_id:
-        config |= {"transactional.id": transactional_id, "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS}
+        config |= {
+            "transactional.id": transactional_id,
+            "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+            "delivery.timeout.ms": TRANSACTION_TIMEOUT_MS,  # a record cannot outlive its transaction
+        }
     return Producer(config | _dotted(overrides))
 
 
