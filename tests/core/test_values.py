@@ -17,7 +17,6 @@ amounts = st.decimals(min_value=Decimal("-1e19"), max_value=Decimal("1e19"), pla
 def test_products_of_amounts_are_exact(a: Decimal, b: Decimal) -> None:
     with exact_arithmetic():
         product = a * b
-    assert product.as_integer_ratio() == (product.as_integer_ratio()[0], product.as_integer_ratio()[1])
     n1, d1 = a.as_integer_ratio()
     n2, d2 = b.as_integer_ratio()
     num, den = product.as_integer_ratio()
