@@ -1,0 +1,33 @@
+"""``skeet run ROLE``: one process of the platform, in the foreground."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from skeet.config import load_settings
+from skeet.core.errors import InvalidInput, SkeetError
+from skeet.process import configure_logging, logger
+from skeet.wiring import ROLES, role
+
+
+def run(
+    name: Annotated[str, typer.Argument(metavar="ROLE", help="One of: " + ", ".join(ROLES))],
+) -> None:
+    """Run one part of the platform in the foreground; JSON logs on stderr, SIGTERM drains it within 20 s."""
+    settings = load_settings()
+    configure_logging(name, settings.log_level)
+    try:
+        code = role(name).load()(settings)
+    except InvalidInput as error:
+        logger().error("cannot start", reason=str(error))
+        code = 2
+    except SkeetError as error:
+        logger().error("ended", reason=str(error), kind=type(error).__name__)
+        code = 1
+    except Exception:
+        logger().exception("ended by a bug")
+        code = 1
+    sys.exit(code)
