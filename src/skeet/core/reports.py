@@ -20,8 +20,11 @@ class OrderReport(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitAttempted(OrderReport):
-    """Written before the request is sent. The venue refuses the request after ``send_until`` (ns)."""
+    """Written before the request is sent, with what it says. The venue refuses the request after ``send_until`` (ns)."""
 
+    side: Side
+    quantity: Decimal
+    limit_price: Decimal
     sent_ts: int
     send_until: int
 
