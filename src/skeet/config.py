@@ -75,6 +75,24 @@ class FeedSettings(Section):
     stale_after_ms: int = Field(5_000, ge=100, description="silence on an instrument after which its data is stale")
 
 
+class SignalSettings(Section):
+    """Which indicators the worker computes on every instrument and bar interval."""
+
+    ema_pairs: tuple[tuple[int, int], ...] = Field(
+        ((3, 8), (12, 26)), description="fast and slow periods of the EMA crosses, in bars"
+    )
+    rsi_periods: tuple[int, ...] = Field((14,), description="periods of the relative strength indexes, in bars")
+    imbalance_interval_ms: int = Field(
+        100, ge=10, description="shortest time between two book imbalance signals, in ms"
+    )
+
+
+class StrategySettings(Section):
+    instance: str = Field(
+        "", description="which strategy instance `skeet run strategy` runs; set by the strategies role"
+    )
+
+
 class RiskSettings(Section):
     """Defaults for accounts without limits of their own (``skeet limits set``)."""
 
@@ -107,6 +125,8 @@ class Settings(BaseSettings):
     sim: SimSettings = SimSettings()
     feed: FeedSettings = FeedSettings()
     risk: RiskSettings = RiskSettings()
+    signals: SignalSettings = SignalSettings()
+    strategy: StrategySettings = StrategySettings()
 
     @classmethod
     def settings_customise_sources(

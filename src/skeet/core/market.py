@@ -131,7 +131,8 @@ class Bar(MarketEvent):
 
     ``interval`` is ``1s`` or ``1m``. ``quote_volume`` is Σ price × size, exact. ``late_trades`` counts trades that came
     after an earlier bar of this interval had closed (they are in no bar). ``complete`` is False while a gap is open.
-    ``cause_at`` is the position of the record that closed it (empty for history fetched from the venue).
+    ``cause_at`` is the position of the record that closed it and ``through_at`` that of the last trade taken into account
+    (both empty for history fetched from the venue): a restart reads the trades from there on.
     """
 
     interval: str
@@ -151,6 +152,7 @@ class Bar(MarketEvent):
     cause_at: str
     price_scale: int
     size_scale: int
+    through_at: str = ""
 
     @property
     def close(self) -> Decimal:
