@@ -1,0 +1,277 @@
+"""Consume, process, produce: the offsets of the inputs and the outputs they caused are one Kafka transaction.
+
+:class:`Transactor` is the producing half: each :meth:`~Transactor.commit` is one whole transaction. :class:`Inputs` is the
+consuming half: a group member that hands out batches and knows the stable positions it was given. A caller keeps no
+transaction open while it thinks: it polls, decides, then commits everything at once; after :class:`TransactionAborted`
+nothing of that commit is in the log, so it throws away what it derived, calls :meth:`Inputs.rewind`, and reads again.
+
+Neither half is thread-safe; a caller may use them from one worker thread at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from skeet.config import Settings
+from skeet.core.errors import InfrastructureError
+from skeet.core.record import Out
+from skeet.process import logger
+from skeet.schemas.codec import Codec
+from skeet.streams.kafka import consumer, producer
+from skeet.streams.reading import Partition
+from skeet.streams.topics import TOPIC_BY_NAME, Topic, topic_name
+
+TRANSACTION_DEADLINE_S = 10.0
+"""One call of the transaction protocol is given this long before it is tried again."""
+COMMIT_TRIES = 3
+"""A commit without an answer is repeated (it is idempotent); after this many the outcome stays unknown and the process
+ends: its successor's init_transactions settles it."""
+STABLE_OFFSETS_DEADLINE_S = 30.0
+"""Longer than TRANSACTION_TIMEOUT_MS, after which the broker aborts what a dead predecessor left open."""
+BATCH_LIMIT = 500
+"""Records of one poll, and so of one transaction's inputs."""
+
+
+class TransactionAborted(InfrastructureError):
+    """Nothing of the transaction is in the log. Throw away what was derived, rewind the inputs, read again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """A record ready to be sent: topic without its prefix, and the partition where the key does not decide."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    partition: int | None = None
+
+
+def encode(codec: Codec, out: Out[Any]) -> Encoded:
+    """The bytes of an out; encoding before changing any state keeps a record that cannot be written harmless.
+
+    Raises
+    ------
+    InvalidInput
+        see :meth:`Codec.encode`.
+    """
+    return Encoded(
+        topic=out.topic, key=out.key.encode(), value=codec.encode(out.event, out.meta), partition=out.partition
+    )
+
+
+class Transactor:
+    """A transactional producer. Opening it fences every older producer of the same id.
+
+    Parameters
+    ----------
+    transactional_id
+        equal across restarts, different between processes that live side by side (``desk-0``, ``desk-1``).
+    """
+
+    def __init__(self, settings: Settings, codec: Codec, transactional_id: str) -> None:
+        self._codec = codec
+        self._client = producer(
+            settings, transactional_id, transactional_id=settings.kafka.topic_prefix + transactional_id
+        )
+        self._names = {name: topic_name(topic, settings.kafka) for name, topic in TOPIC_BY_NAME.items()}
+        self._ends: dict[Partition, int] = {}
+
+    def open(self, warm: Iterable[Topic] = ()) -> None:
+        """Settle what a predecessor left, fence it, and load the coordinator and the topics' metadata.
+
+        An aborted transaction touches the first partition of each ``warm`` topic, so that the first real one is fast.
+        """
+        _call(self._client.init_transactions, TRANSACTION_DEADLINE_S * 3)
+        names = [self._names[topic.name] for topic in warm]
+        if names:
+            self._client.begin_transaction()
+            for name in names:
+                self._client.produce(name, b"", partition=0)
+            self._client.flush(TRANSACTION_DEADLINE_S)
+            _call(self._client.abort_transaction, TRANSACTION_DEADLINE_S)
+
+    def commit(
+        self, outs: Iterable[Out[Any] | Encoded], inputs: Inputs | None = None, consumed: Sequence[Message] = ()
+    ) -> dict[Partition, int]:
+        """Write the outs and the positions after ``consumed`` as one transaction; returns when it is committed.
+
+        Returns the offset after the last out, by the broker's topic name and partition.
+
+        Raises
+        ------
+        TransactionAborted
+            nothing was written; see the module.
+        InfrastructureError
+            this producer is fenced or the outcome is unknown: the process must end.
+        """
+        self._ends = {}
+        self._client.begin_transaction()
+        try:
+            for out in outs:
+                self._produce(out if isinstance(out, Encoded) else encode(self._codec, out))
+            if inputs is not None and consumed:
+                positions, group = next_positions(consumed), inputs.group_metadata()
+                _call(self._client.send_offsets_to_transaction, positions, group, TRANSACTION_DEADLINE_S)
+            _call(self._client.commit_transaction, TRANSACTION_DEADLINE_S)
+        except KafkaException as error:
+            self._abort(error)
+        except BaseException:
+            _call(self._client.abort_transaction, TRANSACTION_DEADLINE_S)
+            raise
+        return self._ends
+
+    def _produce(self, out: Encoded) -> None:
+        extra: dict[str, Any] = {} if out.partition is None else {"partition": out.partition}
+        while True:
+            try:
+                self._client.produce(
+                    self._names[out.topic], out.value, key=out.key, on_delivery=self._delivered, **extra
+                )
+                return
+            except BufferError:
+                self._client.poll(0.05)
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            self._ends[message.topic(), message.partition()] = message.offset() + 1
+
+    def _abort(self, cause: KafkaException) -> None:
+        error: KafkaError = cause.args[0]
+        if error.fatal() or not error.txn_requires_abort():
+            raise InfrastructureError(f"transaction: {error.str()} ({error.name()}); this process must end") from cause
+        _call(self._client.abort_transaction, TRANSACTION_DEADLINE_S)
+        raise TransactionAborted(f"transaction aborted: {error.str()} ({error.name()})") from cause
+
+
+def _call(function: Callable[..., Any], *arguments: Any) -> None:
+    """A call of the transaction protocol; what the client says may be repeated is repeated, with a limit."""
+    for attempt in range(1, COMMIT_TRIES + 1):
+        try:
+            function(*arguments)
+            return
+        except KafkaException as error:
+            kafka_error: KafkaError = error.args[0]
+            if attempt == COMMIT_TRIES or not kafka_error.retriable():
+                raise
+            logger().warning("transaction call repeated", call=function.__name__, error=kafka_error.str())
+
+
+def next_positions(messages: Iterable[Message]) -> list[TopicPartition]:
+    """The position after the last message of each partition."""
+    ends: dict[Partition, int] = {}
+    for message in messages:
+        partition = (message.topic(), message.partition())
+        ends[partition] = max(ends.get(partition, 0), message.offset() + 1)
+    return [TopicPartition(topic, number, offset) for (topic, number), offset in ends.items()]
+
+
+PartitionsChanged = Callable[[list[int]], None]
+"""Called inside :meth:`Inputs.poll` with partition numbers. When told of an assignment, no record of those partitions has
+been delivered yet, and everything that earlier owners committed is stable."""
+
+
+class Inputs:
+    """A member of a consumer group whose positions are committed by a :class:`Transactor`.
+
+    The topics must have equal partition counts: one member gets the same partition numbers of each (range assignment).
+    ``member`` makes the membership static: a restarted process takes its partitions back at once, without waiting for
+    its predecessor's session to end.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        topics: Sequence[Topic],
+        group: str,
+        member: str,
+        *,
+        on_assigned: PartitionsChanged = lambda _: None,
+        on_revoked: PartitionsChanged = lambda _: None,
+    ) -> None:
+        self._on_assigned = on_assigned
+        self._on_revoked = on_revoked
+        self._client = consumer(
+            settings,
+            member,
+            group_id=group,
+            group_instance_id=member,
+            partition_assignment_strategy="range",
+        )
+        self._client.subscribe(
+            [topic_name(topic, settings.kafka) for topic in topics],
+            on_assign=self._assigned,
+            on_revoke=self._revoked,
+            on_lost=self._revoked,
+        )
+
+    def poll(self, timeout_s: float, limit: int = BATCH_LIMIT) -> list[Message]:
+        """What is there, at most ``limit``; waits up to ``timeout_s`` for the first message only."""
+        first = self._client.poll(timeout_s)
+        if first is None:
+            return []
+        rest = self._client.consume(limit - 1, 0) if limit > 1 else []
+        return [message for message in (first, *rest) if not _is_error(message)]
+
+    def group_metadata(self) -> Any:
+        """What fences a member that lost its partitions without noticing."""
+        return self._client.consumer_group_metadata()
+
+    def assignment(self) -> list[TopicPartition]:
+        """The partitions this member holds now."""
+        return list(self._client.assignment())
+
+    def rewind(self) -> None:
+        """Go back to the stable committed positions of everything assigned."""
+        for position in stable_positions(self._client, self._client.assignment()):
+            self._client.seek(position)
+
+    def close(self) -> None:
+        """Stop reading. A static member's partitions stay its own until its session ends."""
+        self._client.close()
+
+    def _assigned(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        positions = stable_positions(client, partitions)
+        self._on_assigned(sorted({position.partition for position in positions}))
+        client.assign(positions)
+
+    def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._on_revoked(sorted({position.partition for position in partitions}))
+
+
+def stable_positions(client: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
+    """The group's committed positions once no transaction is open on them; the beginning where there is none.
+
+    Raises
+    ------
+    InfrastructureError
+        an open transaction did not end within its time.
+    """
+    deadline = time.monotonic() + STABLE_OFFSETS_DEADLINE_S
+    while True:
+        try:
+            found = client.committed(partitions, timeout=TRANSACTION_DEADLINE_S)
+            if all(position.error is None for position in found):
+                return [
+                    TopicPartition(p.topic, p.partition, p.offset if p.offset >= 0 else OFFSET_BEGINNING) for p in found
+                ]
+        except KafkaException as error:
+            if not error.args[0].retriable():
+                raise InfrastructureError(f"committed positions: {error}") from error
+        if time.monotonic() > deadline:
+            raise InfrastructureError(f"committed positions are not stable after {STABLE_OFFSETS_DEADLINE_S:.0f} s")
+        time.sleep(0.02)  # the broker answers at once that an offset is not stable yet
+
+
+def _is_error(message: Message) -> bool:
+    error: KafkaError | None = message.error()
+    if error is None:
+        return False
+    if error.fatal():
+        raise InfrastructureError(f"consumer: {error.str()} ({error.name()}); this process must end")
+    logger().warning("consumer", error=error.str())
+    return True
