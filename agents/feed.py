@@ -1,0 +1,176 @@
+"""Where a feed's frames and events enter the log.
+
+For each frame the raw bytes go to ``market.raw.v1`` and its events to their own topics, all keyed by the instrument, so
+that one partition holds one instrument's stream in the order of arrival. A frame nobody can read is kept in the raw topic
+and in the dead letters, counted, and hurts nothing else.
+
+Nothing here knows a venue: parsing is done by whoever calls (:mod:`skeet.roles.feed`, :mod:`skeet.roles.replay`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from skeet.config import Settings
+from skeet.core.control import DeadLetter
+from skeet.core.errors import InfrastructureError
+from skeet.core.ids import derive_id
+from skeet.core.market import RawFrame
+from skeet.core.record import Event, MarketEvent, Meta
+from skeet.core.values import AccountId, PrincipalId, TenantId
+from skeet.schemas.codec import Codec
+from skeet.streams.kafka import producer
+from skeet.streams.topics import (
+    DEAD_LETTERS,
+    INSTRUMENTS,
+    MARKET_BARS,
+    MARKET_BOOKS,
+    MARKET_QUOTES,
+    MARKET_RAW,
+    MARKET_STATUS,
+    MARKET_TRADES,
+    topic_name,
+)
+
+ROLE = "feed"
+FLUSH_DEADLINE_S = 30.0
+FULL_QUEUE_WAIT_S = 0.05
+QUEUE_MESSAGES = 200_000
+"""Records that wait for the broker in this process, about 100 MB; beyond it reading waits (the socket fills, not memory)."""
+WRITTEN_TOPICS = (
+    MARKET_RAW, MARKET_TRADES, MARKET_QUOTES, MARKET_BOOKS, MARKET_BARS, MARKET_STATUS, INSTRUMENTS,
+)  # fmt: skip
+
+
+class FeedPublisher:
+    """Writes frames and events in order through one idempotent producer. Not thread-safe.
+
+    Parameters
+    ----------
+    venue
+        name recorded in raw frames, ``SIM`` or ``BINANCE``.
+    linger_ms
+        how long the producer waits to fill a batch: the settings' value on a live feed, more where only throughput counts.
+    """
+
+    def __init__(self, settings: Settings, codec: Codec, venue: str, linger_ms: float | None = None) -> None:
+        self._codec = codec
+        self._venue = venue
+        self._topics = {event: topic_name(topic, settings.kafka) for topic in WRITTEN_TOPICS for event in topic.events}
+        self._dead_letters = topic_name(DEAD_LETTERS, settings.kafka)
+        self._client = feed_producer(settings, settings.kafka.linger_ms if linger_ms is None else linger_ms)
+        self._failure: KafkaError | None = None
+        self._keys: dict[str, bytes] = {}
+        self.written: Counter[str] = Counter()
+        """Records handed to the producer, by event type."""
+
+    def frame(self, raw: RawFrame, events: Iterable[MarketEvent]) -> None:
+        """Queue a frame as received, then its events."""
+        self._write(raw)
+        for event in events:
+            self._write(event)
+
+    def events(self, events: Iterable[MarketEvent]) -> None:
+        """Queue events that came of no frame (REST answers, the state of the connection)."""
+        for event in events:
+            self._write(event)
+
+    def unreadable(self, raw: RawFrame, cause: str) -> None:
+        """Queue a frame that no parser could read: raw, and as a dead letter with the cause."""
+        self._write(raw)
+        letter = DeadLetter(
+            role=ROLE,
+            topic=ROLE,
+            partition=-1,
+            offset=-1,
+            key=raw.instrument_id.encode(),
+            value=raw.payload,
+            cause=cause,
+        )
+        self._produce(self._dead_letters, ROLE.encode(), self._codec.encode(letter, _letter_meta(raw)))
+        self.written["DeadLetter"] += 1
+
+    def poll(self) -> None:
+        """Let the producer report failures; cheap.
+
+        Raises
+        ------
+        InfrastructureError
+            a record queued earlier was not acknowledged.
+        """
+        self._client.poll(0)
+        if self._failure is not None:
+            raise InfrastructureError(f"Kafka did not acknowledge a record of the feed: {self._failure}")
+
+    def flush(self) -> None:
+        """Return once everything queued is acknowledged.
+
+        Raises
+        ------
+        InfrastructureError
+            it was not, within :data:`FLUSH_DEADLINE_S`.
+        """
+        left = self._client.flush(FLUSH_DEADLINE_S)
+        self.poll()
+        if left:
+            raise InfrastructureError(f"Kafka did not acknowledge {left} records in {FLUSH_DEADLINE_S:.0f} s")
+
+    def _write(self, event: MarketEvent) -> None:
+        kind = type(event)
+        self._produce(self._topics[kind], self._key(event.instrument_id), self._codec.encode(event))
+        self.written[kind.__name__] += 1
+
+    def _key(self, instrument_id: str) -> bytes:
+        key = self._keys.get(instrument_id)
+        if key is None:
+            key = self._keys[instrument_id] = instrument_id.encode()
+        return key
+
+    def _produce(self, topic: str, key: bytes, value: bytes) -> None:
+        while True:
+            try:
+                self._client.produce(topic, value, key, on_delivery=self._failed)
+                return
+            except BufferError:
+                self._client.poll(FULL_QUEUE_WAIT_S)
+                self.poll()
+            except KafkaException as error:
+                raise InfrastructureError(f"{topic}: {error}") from error
+
+    def _failed(self, error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            self._failure = error
+
+
+def feed_producer(settings: Settings, linger_ms: float) -> Producer:
+    """A producer that calls back for failures only (a Python call per delivered record costs as much as producing it)."""
+    return producer(
+        settings,
+        "skeet-feed",
+        linger_ms=linger_ms,
+        queue_buffering_max_messages=QUEUE_MESSAGES,
+        delivery_report_only_error=True,
+    )
+
+
+def _letter_meta(raw: RawFrame) -> Meta:
+    identity = derive_id("dead-letter", *raw.natural_key)
+    return Meta(
+        event_id=identity,
+        tenant_id=TenantId(""),
+        account_id=AccountId(""),
+        principal_id=PrincipalId(ROLE),
+        correlation_id=raw.event_id,
+        causation_id=raw.event_id,
+        cause_at="",
+        ts_event=raw.ts_event,
+        ts_init=raw.ts_init,
+    )
+
+
+def event_topics() -> dict[type[Event], str]:
+    """Topic (without prefix) of each event type a feed writes."""
+    return {event: topic.name for topic in WRITTEN_TOPICS for event in topic.events}

@@ -1,0 +1,230 @@
+"""Binance's spot market frames to normalised events: one pure function per kind of frame.
+
+A frame is the text of one WebSocket message, with or without the combined-stream envelope
+(``{"stream": …, "data": {…}}``), or the body of a REST order book. Parsers see no clock: the time of receipt is an
+argument, and is also the ``ts_event`` of what Binance sends without a time (book tickers and REST books). Binance prints
+every price and quantity with eight decimals, so mantissas are whole 10⁻⁸ whatever the tick is; a text with fewer is
+scaled up, one with more is malformed. Sources: Binance's "WebSocket Streams" and "Market Data endpoints", spot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from skeet.core.errors import DecodeError, UnknownEvent
+from skeet.core.market import BookDelta, BookSnapshot, Quote, Trade
+from skeet.core.values import NS_PER_MS, Side, rescale, to_mantissa
+
+SCALE = 8
+"""Decimal places of prices and sizes on the wire of Binance spot, and of every mantissa we make from them."""
+_DIGITS_MARK = -SCALE - 1
+UNPARSED_EXCERPT = 120
+"""How much of a bad frame an error message quotes; the whole frame goes to the dead letters."""
+
+MarketData = Trade | Quote | BookDelta | BookSnapshot
+Levels = tuple[tuple[int, ...], tuple[int, ...]]
+"""Prices and sizes of one side of a book, parallel."""
+
+
+class MalformedFrame(DecodeError):
+    """A frame that claims to be of a known kind and cannot be read as one."""
+
+
+class UnknownFrame(UnknownEvent):
+    """A well-formed frame of a kind, or of a symbol, that this feed does not know."""
+
+
+class Parser:
+    """Frames of a set of symbols to events.
+
+    Parameters
+    ----------
+    instrument_ids
+        instrument id of each venue symbol (``BTCUSDT`` → ``BINANCE:BTC/USDT``).
+    """
+
+    def __init__(self, instrument_ids: Mapping[str, str]) -> None:
+        self._instrument_ids = dict(instrument_ids)
+        self._by_event: dict[str, Callable[[dict[str, Any], str, int], MarketData]] = {
+            "trade": parse_trade,
+            "depthUpdate": parse_depth,
+            "bookTicker": parse_book_ticker,
+        }
+
+    def parse(self, payload: bytes | str, received_ns: int, symbol: str = "") -> MarketData | None:
+        """The event of a frame; None for an answer to a subscription, which is no market data.
+
+        ``symbol`` names the instrument of a frame that does not (a REST book).
+
+        Raises
+        ------
+        MalformedFrame, UnknownFrame
+            whatever the bytes; nothing else leaves here.
+        """
+        try:
+            frame = orjson.loads(payload)
+        except orjson.JSONDecodeError as error:
+            raise MalformedFrame(f"no JSON ({error}): {_excerpt(payload)}") from error
+        if not isinstance(frame, dict):
+            raise MalformedFrame(f"expected a JSON object: {_excerpt(payload)}")
+        body = frame.get("data", frame)
+        try:
+            return self._event(body, received_ns, symbol)
+        except UnknownFrame as error:
+            raise UnknownFrame(f"{error}: {_excerpt(payload)}") from None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise MalformedFrame(f"{type(error).__name__} {error}: {_excerpt(payload)}") from error
+
+    def _event(self, body: dict[str, Any], received_ns: int, symbol: str) -> MarketData | None:
+        kind = body.get("e")
+        if kind is not None:
+            parse = self._by_event.get(kind)
+            if parse is None:
+                raise UnknownFrame(f"event {kind!r} is not one this feed subscribes to")
+        elif "lastUpdateId" in body:
+            return parse_snapshot(body, self._instrument(symbol), received_ns)
+        elif "u" in body and "A" in body:  # spot book tickers carry no event name
+            parse = parse_book_ticker
+        elif "result" in body and "id" in body:
+            return None
+        else:
+            raise UnknownFrame("a frame without event name")
+        return parse(body, self._instrument(body["s"]), received_ns)
+
+    def _instrument(self, symbol: str) -> str:
+        try:
+            return self._instrument_ids[symbol]
+        except KeyError:
+            raise UnknownFrame(f"symbol {symbol!r} is not one of {', '.join(self._instrument_ids)}") from None
+
+
+def parse_trade(body: dict[str, Any], instrument_id: str, received_ns: int) -> Trade:
+    """A ``trade`` frame. Binance's ``m`` says that the buyer was the maker: then the taker sold."""
+    return Trade(
+        instrument_id=instrument_id,
+        ts_event=_integer(body["T"]) * NS_PER_MS,
+        ts_init=received_ns,
+        trade_id=str(_integer(body["t"])),
+        price_mantissa=mantissa(body["p"]),
+        size_mantissa=mantissa(body["q"]),
+        price_scale=SCALE,
+        size_scale=SCALE,
+        aggressor_side=_aggressor(body["m"]),
+    )
+
+
+def parse_book_ticker(body: dict[str, Any], instrument_id: str, received_ns: int) -> Quote:
+    """A ``bookTicker`` frame. It has no time of its own: ``ts_event`` is the time of receipt."""
+    return Quote(
+        instrument_id=instrument_id,
+        ts_event=received_ns,
+        ts_init=received_ns,
+        update_id=_integer(body["u"]),
+        bid_price_mantissa=mantissa(body["b"]),
+        bid_size_mantissa=mantissa(body["B"]),
+        ask_price_mantissa=mantissa(body["a"]),
+        ask_size_mantissa=mantissa(body["A"]),
+        price_scale=SCALE,
+        size_scale=SCALE,
+    )
+
+
+def parse_depth(body: dict[str, Any], instrument_id: str, received_ns: int) -> BookDelta:
+    """A ``depthUpdate`` frame: updates ``U`` to ``u``, both included."""
+    bid_prices, bid_sizes = levels(body["b"])
+    ask_prices, ask_sizes = levels(body["a"])
+    first, last = _integer(body["U"]), _integer(body["u"])
+    if first > last:
+        raise ValueError(f"U {first} is after u {last}")
+    return BookDelta(
+        instrument_id=instrument_id,
+        ts_event=_integer(body["E"]) * NS_PER_MS,
+        ts_init=received_ns,
+        first_update_id=first,
+        last_update_id=last,
+        bid_prices=bid_prices,
+        bid_sizes=bid_sizes,
+        ask_prices=ask_prices,
+        ask_sizes=ask_sizes,
+        price_scale=SCALE,
+        size_scale=SCALE,
+    )
+
+
+def parse_snapshot(body: dict[str, Any], instrument_id: str, received_ns: int) -> BookSnapshot:
+    """The body of ``GET /api/v3/depth``. It has no time: ``ts_event`` is the time of receipt."""
+    bid_prices, bid_sizes = levels(body["bids"])
+    ask_prices, ask_sizes = levels(body["asks"])
+    return BookSnapshot(
+        instrument_id=instrument_id,
+        ts_event=received_ns,
+        ts_init=received_ns,
+        last_update_id=_integer(body["lastUpdateId"]),
+        bid_prices=bid_prices,
+        bid_sizes=bid_sizes,
+        ask_prices=ask_prices,
+        ask_sizes=ask_sizes,
+        price_scale=SCALE,
+        size_scale=SCALE,
+    )
+
+
+def parse_rest_trade(body: dict[str, Any], instrument_id: str, received_ns: int) -> Trade:
+    """One element of ``GET /api/v3/historicalTrades``, marked as backfilled."""
+    return Trade(
+        instrument_id=instrument_id,
+        ts_event=_integer(body["time"]) * NS_PER_MS,
+        ts_init=received_ns,
+        trade_id=str(_integer(body["id"])),
+        price_mantissa=mantissa(body["price"]),
+        size_mantissa=mantissa(body["qty"]),
+        price_scale=SCALE,
+        size_scale=SCALE,
+        aggressor_side=_aggressor(body["isBuyerMaker"]),
+        backfilled=True,
+    )
+
+
+def mantissa(text: str) -> int:
+    """``"61737.63000000"`` is 6173763000000.
+
+    Raises
+    ------
+    ValueError
+        not a plain unsigned decimal number, or finer than :data:`SCALE` places.
+    """
+    whole, fraction = text[:_DIGITS_MARK], text[-SCALE:]
+    digits = whole + fraction
+    if len(digits) == len(text) - 1 and text[_DIGITS_MARK] == "." and digits.isdecimal() and digits.isascii():
+        return int(digits)
+    value, scale = to_mantissa(text)
+    if value < 0:
+        raise ValueError(f"{text!r} is negative")
+    return rescale(value, scale, SCALE)
+
+
+def levels(rows: Sequence[Sequence[str]]) -> Levels:
+    """``[["price", "size"], …]`` to parallel mantissas."""
+    return tuple([mantissa(row[0]) for row in rows]), tuple([mantissa(row[1]) for row in rows])
+
+
+def _aggressor(buyer_is_maker: object) -> Side:
+    if buyer_is_maker is True:
+        return Side.SELL
+    if buyer_is_maker is False:
+        return Side.BUY
+    raise ValueError(f"buyer-is-maker flag is {buyer_is_maker!r}; expected true or false")
+
+
+def _integer(value: object) -> int:
+    if type(value) is not int:
+        raise ValueError(f"{value!r} is not an integer")
+    return value
+
+
+def _excerpt(payload: bytes | str) -> str:
+    text = payload if isinstance(payload, str) else payload.decode(errors="replace")
+    return text if len(text) <= UNPARSED_EXCERPT else text[:UNPARSED_EXCERPT] + "…"
