@@ -1,0 +1,86 @@
+"""What a request asks for, without a server."""
+
+from __future__ import annotations
+
+import pytest
+
+from skeet.local.clickhouse_protocol import (
+    ProtocolError,
+    code_of,
+    decoded,
+    encoded,
+    literal,
+    negotiated,
+    set_statement,
+    statement_of,
+)
+
+
+def test_insert_in_url_takes_the_body_as_rows() -> None:
+    statement = statement_of({"query": "INSERT INTO t (a) FORMAT Native"}, b"\x00FORMAT")
+    assert (statement.sql, statement.format, statement.block) == (b"INSERT INTO t (a) ", "Native", b"\x00FORMAT")
+
+
+def test_insert_with_rows_behind_its_format_is_split() -> None:
+    statement = statement_of({}, b"INSERT INTO t FORMAT RowBinary\n\x01\xff\n")
+    assert (statement.sql, statement.format, statement.block) == (b"INSERT INTO t ", "RowBinary", b"\x01\xff\n")
+
+
+@pytest.mark.parametrize("sql", [b"INSERT INTO t VALUES (1, 'FORMAT x')", b"insert into t select 1"])
+def test_insert_without_rows_stays_one_text(sql: bytes) -> None:
+    statement = statement_of({}, sql)
+    assert (statement.sql, statement.block) == (sql, None)
+
+
+def test_query_begun_in_the_url_goes_on_in_the_body() -> None:
+    assert statement_of({"query": "SELECT"}, b"1 FORMAT JSON").sql == b"SELECT\n1 FORMAT JSON"
+    assert statement_of({"query": "SELECT"}, b"1 FORMAT JSON").format == "JSON"
+
+
+def test_unknown_parameters_are_settings_and_transport_ones_are_not() -> None:
+    statement = statement_of(
+        {"database": "d", "max_threads": "1", "param_x": "y", "wait_end_of_query": "1"}, b"SELECT 1"
+    )
+    assert statement.settings == {"max_threads": "1", "param_x": "y"}
+
+
+def test_setting_cannot_carry_sql() -> None:
+    assert set_statement({"a": "1', b='2"}) == "SET a='1\\', b=\\'2'"
+    with pytest.raises(ProtocolError, match="Unknown setting"):
+        set_statement({"a=1, b": "2"})
+
+
+def test_kill_by_query_id_also_finds_the_clients_own_id() -> None:
+    sql = statement_of({}, b"KILL QUERY WHERE query_id = 'it\\'s'").sql
+    assert sql == b"KILL QUERY WHERE (query_id = 'it\\'s' OR Settings['log_comment'] = 'it\\'s')"
+
+
+def test_comment_before_a_select_hides_nothing() -> None:
+    assert statement_of({}, b"-- why\n/* and */ (SELECT 1)").is_read
+    assert not statement_of({}, b"/* SELECT */ DROP TABLE t").is_read
+
+
+@pytest.mark.parametrize("encoding", ["lz4", "zstd", "gzip", "br"])
+def test_encodings_round_trip(encoding: str) -> None:
+    assert decoded(encoded(b"rows" * 1000, encoding), encoding) == b"rows" * 1000
+
+
+def test_broken_or_unknown_encodings_are_refused() -> None:
+    with pytest.raises(ProtocolError, match="not zstd"):
+        decoded(b"rows", "zstd")
+    with pytest.raises(ProtocolError, match="'snappy' is not one of"):
+        decoded(b"rows", "snappy")
+
+
+def test_first_known_encoding_is_chosen() -> None:
+    assert negotiated("deflate, zstd;q=0.5, gzip") == "zstd"
+    assert negotiated("") == ""
+
+
+def test_code_is_read_from_the_message() -> None:
+    assert code_of("Code: 60. DB::Exception: Table x does not exist. (UNKNOWN_TABLE)") == 60
+    assert code_of("something else") == 1000
+
+
+def test_literal_is_escaped() -> None:
+    assert literal("a'b\\") == "'a\\'b\\\\'"
