@@ -56,6 +56,7 @@ ACCOUNT_EVENTS: tuple[type[Event], ...] = (
     accounts.OrderFilled,
     accounts.OrderCanceled,
     accounts.OrderExpired,
+    accounts.OrderEndAwaitsFills,
     accounts.CancelAuthorized,
     accounts.CancelRejected,
     accounts.DuplicateIgnored,

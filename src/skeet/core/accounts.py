@@ -200,6 +200,18 @@ class OrderExpired(OrderEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OrderEndAwaitsFills(OrderEvent):
+    """The venue ended the order (``outcome``) after ``filled_quantity``, but not all of those fills are booked yet.
+
+    The order stays open, and its reservation kept, until they are; then OrderCanceled or OrderExpired follows the fill.
+    """
+
+    outcome: OrderStatus
+    filled_quantity: Decimal
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CancelAuthorized(OrderEvent):
     """The gateway may cancel it; ``cancel_id`` is the id of the CancelOrder command."""
 
