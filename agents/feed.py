@@ -50,15 +50,12 @@ class FeedPublisher:
 
     Parameters
     ----------
-    venue
-        name recorded in raw frames, ``SIM`` or ``BINANCE``.
     linger_ms
         how long the producer waits to fill a batch: the settings' value on a live feed, more where only throughput counts.
     """
 
-    def __init__(self, settings: Settings, codec: Codec, venue: str, linger_ms: float | None = None) -> None:
+    def __init__(self, settings: Settings, codec: Codec, linger_ms: float | None = None) -> None:
         self._codec = codec
-        self._venue = venue
         self._topics = {event: topic_name(topic, settings.kafka) for topic in WRITTEN_TOPICS for event in topic.events}
         self._dead_letters = topic_name(DEAD_LETTERS, settings.kafka)
         self._client = feed_producer(settings, settings.kafka.linger_ms if linger_ms is None else linger_ms)
