@@ -6,6 +6,7 @@ and what recovery replays.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, assert_never
 
@@ -56,7 +57,12 @@ Command = StepFlow | OpenAccount | Transfer | OrderRequest | CancelOrder
 _TYPES: dict[str, type[Command]] = {
     each.__name__: each for each in (StepFlow, OpenAccount, Transfer, OrderRequest, CancelOrder)
 }
-_ENUMS = {"side": Side, "kind": OrderKind, "time_in_force": TimeInForce, "unique_among": UniqueAmong}
+_ENUMS: dict[str, Callable[[Any], Any]] = {
+    "side": Side,
+    "kind": OrderKind,
+    "time_in_force": TimeInForce,
+    "unique_among": UniqueAmong,
+}
 
 
 def perform(engine: Engine, flow: Flow, command: Command, ts_ns: int) -> int:
@@ -98,8 +104,8 @@ def from_record(record: dict[str, Any]) -> tuple[Command, int]:
     """
     try:
         values = {name: value for name, value in record.items() if name not in ("do", "ts_ns")}
-        kind = _TYPES[record["do"]]
-        return kind(**{name: _ENUMS.get(name, _same)(value) for name, value in values.items()}), record["ts_ns"]
+        make: Callable[..., Command] = _TYPES[record["do"]]
+        return make(**{name: _ENUMS.get(name, _same)(value) for name, value in values.items()}), record["ts_ns"]
     except (KeyError, TypeError, ValueError) as error:
         raise DecodeError(f"command log record {record!r} is not a command of this version: {error}") from error
 

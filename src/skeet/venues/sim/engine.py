@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from skeet.venues.sim.balances import Balances
 from skeet.venues.sim.book import Book
 from skeet.venues.sim.filters import Admitted, admit
-from skeet.venues.sim.instruments import CommissionAsset, Instrument
+from skeet.venues.sim.instruments import Instrument
 from skeet.venues.sim.orders import (
-    EXCHANGE,
     HOUSE,
     AccountEvent,
     AccountOpened,
@@ -34,7 +33,8 @@ from skeet.venues.sim.orders import (
     Transferred,
     UniqueAmong,
 )
-from skeet.venues.sim.units import fee_of, fee_reserve, format_units
+from skeet.venues.sim.settlement import release, reserve, settle
+from skeet.venues.sim.units import format_units
 
 FIRST_ORDER_ID = 1_000_000_001
 """Order ids keep their number of digits, because clients sort them as text where times are equal."""
@@ -55,7 +55,7 @@ class Market:
     next_trade_id: int = 1
     next_aggregate_id: int = 1
     last_price: int = 0
-    top: Top = Top(0, 0, 0, 0)
+    top: Top = field(default_factory=lambda: Top(0, 0, 0, 0))
 
 
 @dataclass(slots=True)
@@ -139,7 +139,8 @@ class Engine:
             price=admitted.price,
             quantity=lots,
         )
-        self._reserve(market.instrument, request, order, meets)
+        if not reserve(self.balances, market.instrument, request.kind, order, meets):
+            raise Rejection(*INSUFFICIENT_BALANCE)
         market.next_order_id += 1
         self._accept(market.instrument, request, order, ts_ns)
         if request.time_in_force is TimeInForce.FOK and sum(take for _, take in meets) < lots:
@@ -228,23 +229,6 @@ class Engine:
             left -= market.instrument.value(maker.price, affordable)
         return meets
 
-    def _reserve(
-        self, instrument: Instrument, request: OrderRequest, order: Order, meets: list[tuple[Order, int]]
-    ) -> None:
-        """Lock what a limit order may spend; for a market order only see that what it will spend is there."""
-        if request.kind is OrderKind.MARKET:
-            if order.side is Side.SELL:
-                needed, asset = order.quantity * instrument.step, instrument.base
-            else:
-                needed = sum(instrument.value(maker.price, lots) for maker, lots in meets)
-                needed, asset = needed + _fee_reserve(instrument, needed), instrument.quote
-            if self.balances.free(order.account, asset) < needed:
-                raise Rejection(*INSUFFICIENT_BALANCE)
-            return
-        order.locked = _required(instrument, order)
-        if not self.balances.lock(order.account, _spends(instrument, order.side), order.locked):
-            raise Rejection(*INSUFFICIENT_BALANCE)
-
     def _accept(self, instrument: Instrument, request: OrderRequest, order: Order, ts_ns: int) -> None:
         self.open_orders.setdefault(order.account, {})[request.symbol, order.order_id] = order
         accepted = OrderAccepted(
@@ -283,45 +267,17 @@ class Engine:
             market.book.fill(maker, lots)
             taker.filled += lots
             self._outcome.trades.append(trade)
-            if not (maker.account == taker.account == HOUSE):
-                self._settle(market.instrument, maker, trade, is_maker=True)
-                self._settle(market.instrument, taker, trade, is_maker=False)
-                if maker.leaves == 0 and maker.account != HOUSE:
-                    self._close(market.instrument, maker, OrderStatus.FILLED, ts_ns)
+            if maker.account == taker.account == HOUSE:
+                continue  # the house's right hand paid its left
+            self._pay(market.instrument, maker, trade, is_maker=True)
+            self._pay(market.instrument, taker, trade, is_maker=False)
+            if maker.leaves == 0 and maker.account != HOUSE:
+                self._close(market.instrument, maker, OrderStatus.FILLED, ts_ns)
 
-    def _finish(self, market: Market, order: Order, *, rest: bool, ts_ns: int) -> None:
-        if order.leaves and rest:
-            market.book.rest(order)
-        else:
-            # A market order by quote that met nobody has quantity 0, and expired all the same.
-            filled = order.leaves == 0 and order.quantity > 0
-            self._close(market.instrument, order, OrderStatus.FILLED if filled else OrderStatus.EXPIRED, ts_ns)
-
-    # --- money --------------------------------------------------------------------------------------------------------
-
-    def _settle(self, instrument: Instrument, order: Order, trade: Trade, *, is_maker: bool) -> None:
-        """Book one side of a trade: release the lock's share, pay, receive, take the commission."""
-        value = instrument.value(trade.price, trade.quantity)
-        base = trade.quantity * instrument.step
-        buys = order.side is Side.BUY
+    def _pay(self, instrument: Instrument, order: Order, trade: Trade, *, is_maker: bool) -> None:
+        fee = settle(self.balances, instrument, order, trade, is_maker=is_maker)
         if order.account == HOUSE:
-            self.balances.add(HOUSE, instrument.base, base if buys else -base)
-            self.balances.add(HOUSE, instrument.quote, -value if buys else value)
             return
-        in_base = buys and instrument.commission is CommissionAsset.RECEIVED
-        fee_asset = instrument.base if in_base else instrument.quote
-        fee = fee_of(base if in_base else value, instrument.maker_ppm if is_maker else instrument.taker_ppm)
-        if order.locked:
-            still_needed = _required(instrument, order)
-            self.balances.unlock(order.account, _spends(instrument, order.side), order.locked - still_needed)
-            order.locked = still_needed
-        if buys:
-            self.balances.add(order.account, instrument.quote, -value - (0 if in_base else fee))
-            self.balances.add(order.account, instrument.base, base - (fee if in_base else 0))
-        else:
-            self.balances.add(order.account, instrument.base, -base)
-            self.balances.add(order.account, instrument.quote, value - fee)
-        self.balances.add(EXCHANGE, fee_asset, fee)
         self._emit(
             OrderFilled(
                 ts_ns=trade.ts_ns,
@@ -332,21 +288,27 @@ class Engine:
                 side=order.side.value,
                 trade_id=trade.trade_id,
                 price=format_units(trade.price * instrument.tick),
-                quantity=format_units(base),
-                quote_quantity=format_units(value),
-                commission=format_units(fee),
-                commission_asset=fee_asset,
+                quantity=format_units(trade.quantity * instrument.step),
+                quote_quantity=format_units(instrument.value(trade.price, trade.quantity)),
+                commission=format_units(fee.units),
+                commission_asset=fee.asset,
                 is_maker=is_maker,
             )
         )
+
+    def _finish(self, market: Market, order: Order, *, rest: bool, ts_ns: int) -> None:
+        if order.leaves and rest:
+            market.book.rest(order)
+        else:
+            # A market order by quote that met nobody has quantity 0, and expired all the same.
+            filled = order.leaves == 0 and order.quantity > 0
+            self._close(market.instrument, order, OrderStatus.FILLED if filled else OrderStatus.EXPIRED, ts_ns)
 
     def _close(
         self, instrument: Instrument, order: Order, status: OrderStatus, ts_ns: int, cancel_id: str = ""
     ) -> None:
         del self.open_orders[order.account][instrument.symbol, order.order_id]
-        if order.locked:
-            self.balances.unlock(order.account, _spends(instrument, order.side), order.locked)
-            order.locked = 0
+        release(self.balances, instrument, order)
         self._emit(
             OrderClosed(
                 ts_ns=ts_ns,
@@ -363,21 +325,3 @@ class Engine:
 
     def _emit(self, event: AccountEvent) -> None:
         self._outcome.events.append(event)
-
-
-def _spends(instrument: Instrument, side: Side) -> str:
-    return instrument.quote if side is Side.BUY else instrument.base
-
-
-def _fee_reserve(instrument: Instrument, value: int) -> int:
-    if instrument.commission is CommissionAsset.RECEIVED:
-        return 0
-    return fee_reserve(value, instrument.worst_fee_ppm)
-
-
-def _required(instrument: Instrument, order: Order) -> int:
-    """Units that the unexecuted rest of a limit order must keep locked."""
-    if order.side is Side.SELL:
-        return order.leaves * instrument.step
-    value = instrument.value(order.price, order.leaves)
-    return value + _fee_reserve(instrument, value)

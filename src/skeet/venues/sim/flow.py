@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from skeet.venues.sim.book import HalfBook
 from skeet.venues.sim.engine import Engine, Market
@@ -35,8 +37,11 @@ ANCHOR_S = 20 * 86_400.0
 """Time over which the fair price is pulled back to its start, so that months of flow stay in a plausible range."""
 SIDE_PERSISTENCE = 0.55
 """Chance that a taker follows the previous one's side (orders are split in real life)."""
+MAKERS_AT_TOUCH = 2
 SPREAD_TICKS = (1, 1, 1, 1, 2, 2, 2, 3, 3, 5)
 """What makers quote, drawn evenly; wider when volatility is high."""
+TAKER_PRESSURE = 0.01
+"""How far a median taker pushes the fair price, as a share of one minute's volatility."""
 SWEEP_LIMIT = 0.0008
 """A taker walks the book at most this far (a share of the price)."""
 
@@ -104,7 +109,7 @@ class FairPrice:
 class InstrumentFlow:
     """Makers and takers of one instrument."""
 
-    __slots__ = ("_leader", "_market", "_rng", "_start", "_tick", "profile", "state")
+    __slots__ = ("_cross", "_leader", "_market", "_rng", "_start", "_tick", "profile", "state")
 
     def __init__(self, market: Market, profile: Profile, seed: str, peers: dict[str, InstrumentFlow]) -> None:
         instrument = market.instrument
@@ -113,16 +118,11 @@ class InstrumentFlow:
         self._tick = float(instrument.tick)
         self._rng = random.Random(seed)
         self._start = math.log(instrument.start_price)
-        self._leader = (
-            (peers[profile.cross[0]], peers[profile.cross[1]])
-            if profile.cross
-            else (peers[profile.leader],)
-            if profile.leader
-            else ()
-        )
+        self._leader = peers[profile.leader] if profile.leader else None
+        self._cross = (peers[profile.cross[0]], peers[profile.cross[1]]) if profile.cross else None
         self.state = FairPrice(self._start)
-        if len(self._leader) == 1:
-            self.state.leader_seen = self._leader[0].state.log_price
+        if self._leader is not None:
+            self.state.leader_seen = self._leader.state.log_price
 
     def advance(self, engine: Engine, elapsed_s: float, from_ns: int, to_ns: int) -> None:
         """Play `elapsed_s` seconds of flow into the book, stamped between `from_ns` and `to_ns`."""
@@ -168,9 +168,9 @@ class InstrumentFlow:
         state.fast_vol = _revert(state.fast_vol, *FAST_VOL, elapsed, gauss(0.0, 1.0))
         minutes = elapsed / 60.0
         sigma = self.profile.minute_volatility * math.exp(state.slow_vol + state.fast_vol)
-        if self.profile.cross:
+        if self._cross is not None:
             state.basis = _revert(state.basis, sigma, 60.0, elapsed, gauss(0.0, 1.0))
-            base, quote = self._leader[0], self._leader[1]
+            base, quote = self._cross
             cross = base.state.log_price - base._start - (quote.state.log_price - quote._start)
             state.log_price = self._start + cross + state.basis
             return
@@ -179,8 +179,8 @@ class InstrumentFlow:
         )
         state.log_price += state.drift * minutes + sigma * math.sqrt(minutes) * gauss(0.0, 1.0)
         state.log_price += (self._start - state.log_price) * min(1.0, elapsed / ANCHOR_S)
-        if self._leader:
-            now = self._leader[0].state.log_price
+        if self._leader is not None:
+            now = self._leader.state.log_price
             state.log_price += self.profile.leader_share * (now - state.leader_seen)
             state.leader_seen = now
 
@@ -197,8 +197,9 @@ class InstrumentFlow:
         book = market.book
         _pull(market, book.bids, lambda price: price >= ask)
         _pull(market, book.asks, lambda price: price <= bid)
-        self._quote(engine, Side.BUY, bid, ts_ns)
-        self._quote(engine, Side.SELL, ask, ts_ns)
+        for _ in range(MAKERS_AT_TOUCH):
+            self._quote(engine, Side.BUY, bid, ts_ns)
+            self._quote(engine, Side.SELL, ask, ts_ns)
         for _ in range(8 if self._thin() else 2):
             depth = fair * 2e-3
             self._quote(engine, Side.BUY, max(1, bid - int(depth ** rng.random())), ts_ns)
@@ -231,23 +232,22 @@ class InstrumentFlow:
             engine.house_order(market, Side.BUY, best.price + reach, lots, ts_ns, rest=False)
         else:
             engine.house_order(market, Side.SELL, max(1, best.price - reach), lots, ts_ns, rest=False)
-        press = 0.02 * self.profile.minute_volatility * math.sqrt(min(size, 25.0))
+        press = TAKER_PRESSURE * self.profile.minute_volatility * math.sqrt(min(size, 25.0))
         state.log_price += press if state.buying else -press
         engine.note_top(market, ts_ns)
 
     # --- snapshot -----------------------------------------------------------------------------------------------------
 
-    def dump(self) -> dict[str, object]:
+    def dump(self) -> dict[str, Any]:
         """Plain copy of everything that future behaviour depends on."""
         version, words, spare = self._rng.getstate()
-        state = {each.name: getattr(self.state, each.name) for each in fields(FairPrice)}
-        return {"rng": [version, list(words), spare], "state": state}
+        return {"rng": [version, list(words), spare], "state": asdict(self.state)}
 
-    def load(self, dumped: dict[str, object]) -> None:
+    def load(self, dumped: dict[str, Any]) -> None:
         """Continue exactly where a dump was made."""
-        version, words, spare = dumped["rng"]  # type: ignore[misc]
-        self._rng.setstate((version, tuple(words), spare))  # type: ignore[has-type]
-        self.state = FairPrice(**dumped["state"])  # type: ignore[arg-type]
+        version, words, spare = dumped["rng"]
+        self._rng.setstate((version, tuple(words), spare))
+        self.state = FairPrice(**dumped["state"])
 
 
 class Flow:
@@ -281,10 +281,10 @@ def _revert(value: float, deviation: float, time_s: float, elapsed_s: float, noi
     return value * keep + deviation * math.sqrt(1.0 - keep * keep) * noise
 
 
-def _pull(market: Market, half: HalfBook, crossed: object) -> None:
+def _pull(market: Market, half: HalfBook, crossed: Callable[[int], bool]) -> None:
     prices = []
     for level in half.from_best():
-        if not crossed(level.price):  # type: ignore[operator]
+        if not crossed(level.price):
             break
         prices.append(level.price)
     for price in prices:

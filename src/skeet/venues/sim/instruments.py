@@ -42,7 +42,7 @@ class Instrument:
     def __post_init__(self) -> None:
         value, rest = divmod(self.tick * self.step, UNIT)
         if rest:
-            raise InvalidInput(f"{self.symbol}: tick × step is finer than 1e-8; make one of them coarser")
+            raise InvalidInput(f"{self.symbol}: tick times step is finer than 1e-8; make one of them coarser")
         object.__setattr__(self, "lot_value", value)
 
     def value(self, price: int, lots: int) -> int:

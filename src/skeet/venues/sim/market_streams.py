@@ -8,6 +8,7 @@ second (``@depth``), each diff starting at the previous one's last update id + 1
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -120,13 +121,13 @@ class MarketStreams:
             self._trades(self._exchange.instruments[symbol], list(group))
         for change in report.outcome.tops:
             instrument = self._exchange.instruments[change.symbol]
-            self._send(f"{change.symbol.lower()}@bookTicker", lambda c=change, i=instrument: _top_frame(i, c))
+            self._send(f"{change.symbol.lower()}@bookTicker", partial(_top_frame, instrument, change))
 
     def _trades(self, instrument: Instrument, trades: list[Trade]) -> None:
         name = instrument.symbol.lower()
         for trade in trades:
-            self._send(f"{name}@trade", lambda each=trade: _trade_frame(instrument, each))
-        self._send(f"{name}@aggTrade", lambda: _aggregate_frame(instrument, trades))
+            self._send(f"{name}@trade", partial(_trade_frame, instrument, trade))
+        self._send(f"{name}@aggTrade", partial(_aggregate_frame, instrument, trades))
 
     # --- frames on a rhythm -------------------------------------------------------------------------------------------
 
@@ -146,14 +147,14 @@ class MarketStreams:
             fast = PendingDepth()
             fast.add(*changed)
             slow.add(*changed)
-            self._send(f"{name}@100ms", lambda: _depth_frame(instrument, fast, now_ms))
+            self._send(f"{name}@100ms", partial(_depth_frame, instrument, fast, now_ms))
         for count in (5, 10, 20):
-            self._send(f"{name}{count}@100ms", lambda c=count: _partial_frame(instrument, book, c))
+            self._send(f"{name}{count}@100ms", partial(_partial_frame, instrument, book, count))
         if each_second:
             for count in (5, 10, 20):
-                self._send(f"{name}{count}", lambda c=count: _partial_frame(instrument, book, c))
+                self._send(f"{name}{count}", partial(_partial_frame, instrument, book, count))
             if slow.first_id:
-                self._send(name, lambda: _depth_frame(instrument, slow, now_ms))
+                self._send(name, partial(_depth_frame, instrument, slow, now_ms))
                 self._slow[instrument.symbol] = PendingDepth()
 
     def _each_second(self) -> None:
@@ -164,9 +165,9 @@ class MarketStreams:
             if instrument is None:
                 continue
             if kind == "ticker":
-                self._send(stream, lambda i=instrument: _ticker_frame(self._exchange, i, now_ms))
+                self._send(stream, partial(_ticker_frame, self._exchange, instrument, now_ms))
             elif kind == "miniTicker":
-                self._send(stream, lambda i=instrument: _mini_ticker_frame(self._exchange, i, now_ms))
+                self._send(stream, partial(_mini_ticker_frame, self._exchange, instrument, now_ms))
             elif kind.startswith("kline_") and kind[6:] in INTERVALS_MS:
                 self._kline(stream, instrument, kind[6:], now_ms)
 
@@ -183,7 +184,7 @@ class MarketStreams:
             if bars:
                 row = kline(instrument, combine(each, bars), length)
                 closed = each < start
-                self._send(stream, lambda r=row, c=closed: _kline_frame(instrument, interval, r, now_ms, closed=c))
+                self._send(stream, partial(_kline_frame, instrument, interval, row, now_ms, closed=closed))
 
     def _send(self, stream: str, frame: Callable[[], dict[str, Any]]) -> None:
         """Encode a frame once, if anybody wants it, and queue it for all who do."""

@@ -122,10 +122,9 @@ class Server:
             return _json({"code": rejection.code, "msg": rejection.message}, status)
         if answer is None:
             return _json({"code": -1000, "msg": f"No such endpoint: {request.method} {path}"}, 404)
-        if (request.method, path) == ("POST", "order") and self.behaviour.drops_this_answer():
-            if request.transport is not None:
-                request.transport.abort()
-            raise asyncio.CancelledError  # the order stands, the answer never comes
+        placed = (request.method, path) == ("POST", "order")
+        if placed and self.behaviour.drops_this_answer() and request.transport is not None:
+            request.transport.abort()  # the order stands; its answer goes into a closed connection
         return _json(answer)
 
     def _answer(self, method: str, path: str, request: web.Request, body: str) -> public_api.Json | None:

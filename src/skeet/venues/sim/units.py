@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 
 DIGITS = 8
-UNIT = 10**DIGITS
-PPM = 10**6
+UNIT: int = 10**DIGITS
+PPM: int = 10**6
 """Fee rates are parts per million: 1,000 ppm = 0.1 %."""
 
 _DECIMAL = re.compile(r"(\d{1,20})(?:\.(\d{1,20}))?", re.ASCII)
@@ -27,7 +27,8 @@ def parse_units(text: str) -> int:
     match = _DECIMAL.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a plain decimal number")
-    whole, fraction = match[1], (match[2] or "").rstrip("0")
+    whole: str = match[1]
+    fraction: str = (match[2] or "").rstrip("0")
     if len(fraction) > DIGITS:
         raise ValueError(f"{text!r} has more than {DIGITS} decimals")
     return int(whole) * UNIT + int(fraction.ljust(DIGITS, "0"))
