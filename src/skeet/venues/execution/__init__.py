@@ -1,0 +1,1 @@
+"""Orders at venues through ccxt, behind the port ``skeet.streams.ports.Venue``."""
