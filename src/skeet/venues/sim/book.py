@@ -100,6 +100,8 @@ class Book:
         """
         meets: list[tuple[Order, int]] = []
         opposite = self.asks if side is Side.BUY else self.bids
+        if not opposite.prices:
+            return meets
         for level in opposite.from_best():
             if lots == 0 or (limit is not None and (level.price > limit if side is Side.BUY else level.price < limit)):
                 break

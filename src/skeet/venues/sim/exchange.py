@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from skeet.core.errors import InfrastructureError
-from skeet.venues.sim.bars import Bar, BarSeries
+from skeet.venues.sim.bars import MINUTE_MS, Bar, BarSeries
 from skeet.venues.sim.blotter import Blotter, OrderView
-from skeet.venues.sim.commands import Command, StepFlow, from_record, perform, to_record
+from skeet.venues.sim.commands import NS_PER_S, Command, StepFlow, from_record, perform, to_record
 from skeet.venues.sim.engine import Engine, Outcome
 from skeet.venues.sim.flow import Flow
+from skeet.venues.sim.history import HISTORY_SYMBOLS, past_bars
 from skeet.venues.sim.instruments import CommissionAsset, default_instruments
 from skeet.venues.sim.journal import AccountJournal
 from skeet.venues.sim.linefile import LineFile
@@ -192,17 +193,29 @@ class Exchange:
 
     def _begin(self) -> None:
         """A fresh exchange: history, a warm book, the first snapshot."""
-        for _ in self._journal.read(0):
-            raise InfrastructureError(f"{self.directory} has a journal but no snapshot; move it away to start afresh")
-        if self._journal.lines:
+        if next(self._journal.read(0), None) is not None or self._journal.lines:
             raise InfrastructureError(f"{self.directory} has a journal but no snapshot; move it away to start afresh")
         for symbol in self.instruments:
             self.tapes[symbol].file.truncate(0)
             self.bars[symbol].file.truncate(0)
         self._now_ns = self._clock()
-        self.flow.advance(WARM_UP_S, self._now_ns - int(WARM_UP_S * 1e9), self._now_ns)
-        self._record(self.engine.take())
+        self._write_history()
         self.snapshot()
+
+    def _write_history(self) -> None:
+        """Bars drawn at once, then trades by playing the flow through the last part of the past, up to now."""
+        trades_ns = self.options.history_trades_s * NS_PER_S
+        first_minute = (self._now_ns - trades_ns) // (MINUTE_MS * 1_000_000)
+        with_history = [self.instruments[symbol] for symbol in HISTORY_SYMBOLS]
+        minutes = self.options.history_days * 1_440 - self.options.history_trades_s // 60
+        if minutes > 0:
+            for symbol, bars in past_bars(with_history, self.options.seed, minutes, first_minute * MINUTE_MS).items():
+                self.bars[symbol].file.append(bars)
+        for end in range(self._now_ns - trades_ns, self._now_ns, NS_PER_S):
+            self.flow.advance(1.0, end - NS_PER_S, end, HISTORY_SYMBOLS)
+            self._record(self.engine.take())
+        self.flow.advance(WARM_UP_S, self._now_ns - NS_PER_S, self._now_ns)
+        self._record(self.engine.take())
 
     def _start_log(self) -> None:
         if self._log is not None:

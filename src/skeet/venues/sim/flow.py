@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -260,12 +260,13 @@ class Flow:
             profile = PROFILES.get(symbol) or _default_profile(market.instrument)
             self.instruments[symbol] = InstrumentFlow(market, profile, f"{seed}/{symbol}", self.instruments)
 
-    def advance(self, elapsed_s: float, from_ns: int, to_ns: int) -> None:
-        """Play `elapsed_s` seconds of every instrument's flow, stamped within (from_ns, to_ns]."""
+    def advance(self, elapsed_s: float, from_ns: int, to_ns: int, only: Sequence[str] = ()) -> None:
+        """Play `elapsed_s` seconds of the flow (of all instruments, or `only` some), stamped within (from_ns, to_ns]."""
         if elapsed_s <= 0:
             return
-        for each in self.instruments.values():
-            each.advance(self._engine, elapsed_s, from_ns, to_ns)
+        for symbol, each in self.instruments.items():
+            if not only or symbol in only:
+                each.advance(self._engine, elapsed_s, from_ns, to_ns)
 
 
 def _default_profile(instrument: Instrument) -> Profile:

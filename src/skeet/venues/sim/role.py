@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from skeet.config import Settings
 from skeet.process import StopSignal, announce_ready, logger
 from skeet.venues.sim.exchange import Exchange, ExchangeOptions
+from skeet.venues.sim.instruments import CommissionAsset
 from skeet.venues.sim.server import Server
 
 DEFAULT_HOST = "127.0.0.1"
@@ -17,7 +18,14 @@ DEFAULT_HOST = "127.0.0.1"
 def main(settings: Settings) -> int:
     """Serve until asked to stop; the exit code. Its files are in ``sim/`` of the data directory."""
     stop = StopSignal().install()
-    exchange = Exchange(settings.data / "sim", time.time_ns, ExchangeOptions(seed=settings.sim.seed))
+    options = ExchangeOptions(
+        seed=settings.sim.seed,
+        commission=CommissionAsset(settings.sim.commission),
+        history_days=settings.sim.history_days,
+        history_trades_s=settings.sim.history_trades_minutes * 60,
+        fsync=settings.sim.fsync,
+    )
+    exchange = Exchange(settings.data / "sim", time.time_ns, options)
     asyncio.run(_serve(settings, exchange, stop))
     return 0
 
