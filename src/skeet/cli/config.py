@@ -13,12 +13,11 @@ import typer
 from pydantic import BaseModel, SecretStr
 
 from skeet.cli.arguments import Json
-from skeet.cli.output import console, print_rows
+from skeet.cli.output import MASK, console, print_rows
 from skeet.config import Settings, load_settings
 
 app = typer.Typer(no_args_is_help=True, help="The settings in force.")
 
-MASK = "********"
 _PASSWORD_IN_URL = re.compile(r"(?<=://)([^:/@\s]*):[^@/\s]+@")
 
 

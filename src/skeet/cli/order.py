@@ -11,7 +11,7 @@ import typer
 from skeet.cli import arguments
 from skeet.cli.arguments import Json
 from skeet.cli.desk import Desk, command_meta, fresh_key, validity
-from skeet.cli.output import console, plain, print_json
+from skeet.cli.output import console, plain, print_json, print_rows, time_text
 from skeet.config import load_settings
 from skeet.core.accounts import Breach
 from skeet.core.commands import CancelOrder, SubmitOrder
@@ -99,6 +99,24 @@ def cancel(
         if wait and not _breaches(record):
             seen += _until_ended(desk, account, order_id)
     _report(seen, client_key, as_json=as_json)
+
+
+@app.command("list")
+def list_orders(
+    account: Annotated[str | None, typer.Option("--account", help="Only this account's.")] = None,
+    only_open: Annotated[bool, typer.Option("--open", help="Only orders that have not ended.")] = False,
+    count: Annotated[int, typer.Option("-n", min=1, max=1000, help="At most this many, newest first.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """Orders as Postgres holds them, newest first."""
+    from skeet.projections import queries
+
+    owner = None if account is None else arguments.account_id(account)
+    rows = queries.orders(load_settings(), owner, only_open=only_open, limit=count)
+    if not as_json:
+        for row in rows:
+            row["decided"] = time_text(row.pop("decided_at") or 0)[11:]
+    print_rows("", rows, as_json=as_json, empty="no open orders" if only_open else "no orders")
 
 
 def _submit_order(

@@ -18,6 +18,9 @@ from rich.text import Text
 
 from skeet.core.values import NS_PER_S
 
+MASK = "********"
+"""Stands where a secret is."""
+
 
 def console() -> Console:
     """Standard output; wide enough for whole rows when it is no terminal."""
