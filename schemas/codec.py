@@ -12,7 +12,7 @@ import struct
 import types
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import fastavro
 from fastavro.schema import parse_schema
@@ -26,6 +26,8 @@ MAGIC = 0
 HEADER = struct.Struct(">bI")
 MAX_RECORD_BYTES = 8 * 1024 * 1024
 """Larger than any record we write; a longer one is refused before anything is decoded."""
+
+R = TypeVar("R")
 
 META_FIELDS = tuple(field.name for field in dataclasses.fields(Meta))
 
@@ -59,12 +61,17 @@ class EventCodec:
 
     def read(self, body: io.BytesIO, writer_schema: Any) -> tuple[Event, Meta | None]:
         """The event and its envelope, resolved from the writer's schema to ours."""
-        reader_schema = None if writer_schema is self.schema else self.schema
-        values: dict[str, Any] = fastavro.schemaless_reader(body, writer_schema, reader_schema)
+        values = self.read_values(body, writer_schema)
         meta = None if self.lean else Meta(**{name: values.pop(name) for name in META_FIELDS})
         for name, restore in self._restore:
             values[name] = restore(values[name])
         return self.event_class(**values), meta
+
+    def read_values(self, body: io.BytesIO, writer_schema: Any) -> dict[str, Any]:
+        """Fields of envelope and event as Avro gives them back: enumerations as symbols, records as dictionaries."""
+        reader_schema = None if writer_schema is self.schema else self.schema
+        values: dict[str, Any] = fastavro.schemaless_reader(body, writer_schema, reader_schema)
+        return values
 
 
 class Codec:
@@ -111,15 +118,29 @@ class Codec:
         DecodeError
             anything else that is not a record of ours: only these two leave here, whatever the bytes.
         """
-        codec, writer_schema = self._by_id.get(self._schema_id(record)) or self._learn(self._schema_id(record))
+        return self._read(record, EventCodec.read)
+
+    def decode_values(self, record: bytes) -> tuple[type[Event], dict[str, Any]]:
+        """The event's class and the fields of envelope and event, for readers that make columns of them: no objects.
+
+        Raises
+        ------
+        UnknownEvent, DecodeError
+            as :meth:`decode`.
+        """
+        return self._read(record, lambda codec, body, schema: (codec.event_class, codec.read_values(body, schema)))
+
+    def _read(self, record: bytes, read: Callable[[EventCodec, io.BytesIO, Any], R]) -> R:
+        schema_id = self._schema_id(record)
+        codec, writer_schema = self._by_id.get(schema_id) or self._learn(schema_id)
         body = io.BytesIO(record[HEADER.size :])
         try:
-            event, meta = codec.read(body, writer_schema)
+            result = read(codec, body, writer_schema)
         except Exception as error:  # fastavro raises whatever the bytes led it to
             raise DecodeError(f"{full_name(codec.event_class)}: {type(error).__name__}: {error}") from error
         if body.read(1):
             raise DecodeError(f"{full_name(codec.event_class)}: bytes left over after the record")
-        return event, meta
+        return result
 
     def _schema_id(self, record: bytes) -> int:
         if len(record) < HEADER.size or len(record) > MAX_RECORD_BYTES:
