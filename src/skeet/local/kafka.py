@@ -21,11 +21,13 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from skeet.config import Settings
 from skeet.core.errors import InfrastructureError
 from skeet.local.children import stop_child, tied
 from skeet.local.jars import Progress, find_java, kafka_jars, silent, train_class_archive
-from skeet.local.ports import LOOPBACK, free_port, require_free
-from skeet.process import StopSignal
+from skeet.local.ports import LOOPBACK, PortBook, free_port, loopback_port, require_free
+from skeet.local.readiness import watch_in_background
+from skeet.process import StopSignal, logger
 
 _MUTE = logging.getLogger("skeet.local.kafka.probe")
 _MUTE.addHandler(logging.NullHandler())
@@ -159,12 +161,17 @@ class KafkaBroker:
 
 def prepare(paths: KafkaPaths, progress: Progress = silent) -> list[str]:
     """Everything before the start: jars, class archive, configuration, formatted storage. Returns the command."""
-    java, jars = find_java(), kafka_jars(progress)
+    java, jars, archive = ensure_installed(progress)
     require_free("Kafka", paths.port)
     require_free("Kafka's controller", paths.controller_port)
-    archive = train_class_archive(java, jars, lambda target: _train(java, jars, target), progress)
     write_and_format(java, jars, paths)
     return broker_command(java, jars, paths, f"-XX:SharedArchiveFile={archive}")
+
+
+def ensure_installed(progress: Progress = silent) -> tuple[Path, list[Path], Path]:
+    """Java, the verified jars and the class archive; downloaded and made by the first call of this user."""
+    java, jars = find_java(), kafka_jars(progress)
+    return java, jars, train_class_archive(java, jars, lambda target: _train(java, jars, target), progress)
 
 
 def broker_command(java: Path, jars: list[Path], paths: KafkaPaths, *flags: str) -> list[str]:
@@ -227,6 +234,18 @@ def _train(java: Path, jars: list[Path], target: Path) -> None:
         while process.poll() is None and time.monotonic() < deadline and not answers(paths.bootstrap):
             time.sleep(POLL_INTERVAL_S)
         stop_child(process, START_DEADLINE_S)
+
+
+def main(settings: Settings) -> int:
+    """The role ``kafka``: become the broker of the data directory. Returns only by an error."""
+    paths = KafkaPaths(
+        home=settings.data / "kafka",
+        port=loopback_port(settings.kafka.bootstrap),
+        controller_port=PortBook(settings.data / "ports.json").get("kafka-controller"),
+    )
+    command = prepare(paths, lambda text: logger().info(text))
+    watch_in_background("kafka")
+    os.execv(command[0], command)
 
 
 def foreground() -> None:

@@ -70,13 +70,10 @@ class PortBook:
     ----------
     path
         JSON file ``{name: port}``, written whenever a port is added.
-    base
-        first port of a fixed range instead of free ones; every name takes the next one in order of asking.
     """
 
-    def __init__(self, path: Path, base: int | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._base = base
         self._ports: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
 
     def get(self, name: str) -> int:
@@ -86,6 +83,11 @@ class PortBook:
             self._path.write_text(json.dumps(self._ports, indent=1))
         return self._ports[name]
 
+    def set(self, name: str, port: int) -> None:
+        """Give a name this port."""
+        self._ports[name] = port
+        self._path.write_text(json.dumps(self._ports, indent=1))
+
     def rebase(self, base: int, names: Iterable[str]) -> None:
         """Give every name a new port, counted from ``base`` in order."""
         self._ports = {name: base + index for index, name in enumerate(names)}
@@ -93,8 +95,6 @@ class PortBook:
 
     def _choose(self) -> int:
         taken = set(self._ports.values())
-        if self._base is not None:
-            return next(port for port in range(self._base, 65_536) if port not in taken)
         while (port := free_port()) in taken:
             pass
         return port

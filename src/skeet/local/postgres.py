@@ -22,9 +22,11 @@ from pathlib import Path
 import psutil
 import psycopg
 
+from skeet.config import Settings
 from skeet.core.errors import InfrastructureError
-from skeet.local.children import User, stop_child, tied
+from skeet.local.children import User, become, stop_child, tied
 from skeet.local.ports import LOOPBACK, free_port, require_free
+from skeet.local.readiness import watch_in_background
 
 OLDEST_VERSION = 14
 DATABASE = "skeet"
@@ -177,6 +179,17 @@ def accepts(dsn: str, timeout_s: int = 2) -> bool:
             return True
     except psycopg.Error:
         return False
+
+
+def main(settings: Settings) -> int:
+    """The role ``postgres``: become the server of the data directory. Returns only by an error."""
+    from skeet.local.installation import Installation
+
+    command, user = prepare(Installation(settings.data).cluster())
+    watch_in_background("postgres")
+    os.chdir("/")
+    become(user)
+    os.execv(command[0], command)
 
 
 class PostgresServer:

@@ -1,0 +1,109 @@
+"""What the supervisor should do next, as pure functions: start order, back-off, stop order. No process is touched here."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from skeet.wiring import PLATFORM, ROLES, Role
+
+FIRST_BACKOFF_S = 0.5
+MAX_BACKOFF_S = 30.0
+STABLE_AFTER_S = 60.0
+"""A process that was ready for this long starts its back-off anew."""
+
+TOPICS_STEP = "topics"
+"""The step between Kafka and the roles: topics, schemas and genesis are in place."""
+
+ON_DEMAND = frozenset({"strategy"})
+"""Roles that other roles start."""
+
+
+class State(StrEnum):
+    """The life of one supervised process."""
+
+    WAITING = "waiting"
+    STARTING = "starting"
+    READY = "ready"
+    BACKOFF = "backoff"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSpec:
+    """One process to keep running.
+
+    ``once``: a step that is done when it ends with 0 (its dependants wait for that). ``after``: names that must be ready
+    before its first start. ``group``: the consumer group the watchdog follows, empty for none.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    after: tuple[str, ...] = ()
+    once: bool = False
+    niced: bool = False
+    group: str = ""
+    stop_signal: signal.Signals = signal.SIGTERM
+
+
+def platform_specs(external: frozenset[str], group_prefix: str, *, simulated: bool = True) -> tuple[ProcessSpec, ...]:
+    """The processes of this machine: every role, less the parts given by address, plus the topics step."""
+    left_out = external | ON_DEMAND | (frozenset() if simulated else frozenset({"sim"}))
+    roles = [role for role in ROLES.values() if role.name not in left_out]
+    topics = ProcessSpec(name=TOPICS_STEP, command=_skeet("topics", "apply"), after=("kafka", "registry"), once=True)
+    return (*(_spec(role, group_prefix) for role in roles), topics)
+
+
+def _spec(role: Role, group_prefix: str) -> ProcessSpec:
+    needs_topics = role.name not in PLATFORM and "registry" in role.after
+    return ProcessSpec(
+        name=role.name,
+        command=_skeet("run", role.name),
+        after=(*role.after, TOPICS_STEP) if needs_topics else role.after,
+        niced=role.niced,
+        group=group_prefix + role.group if role.group else "",
+        # PostgreSQL's SIGTERM waits for every client to leave; SIGINT is its fast, clean stop.
+        stop_signal=signal.SIGINT if role.name == "postgres" else signal.SIGTERM,
+    )
+
+
+def _skeet(*words: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "skeet", *words)
+
+
+def startable(specs: Sequence[ProcessSpec], states: Mapping[str, State]) -> list[str]:
+    """Names that wait and whose every dependency (of those that are supervised at all) is ready."""
+    return [
+        spec.name
+        for spec in specs
+        if states[spec.name] is State.WAITING
+        and all(states.get(name, State.READY) is State.READY for name in spec.after)
+    ]
+
+
+def backoff_s(failures: int) -> float:
+    """How long to wait before the start after this many failures in a row (1 is the first)."""
+    return min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** (max(1, failures) - 1))
+
+
+def failures_after(failures: int, ready_for_s: float) -> int:
+    """Failures in a row, counting one more end of a process that had been ready for so long."""
+    return 1 if ready_for_s >= STABLE_AFTER_S else failures + 1
+
+
+def stop_waves(specs: Sequence[ProcessSpec]) -> list[list[str]]:
+    """Names in the order of stopping: whoever depends on something stops before it; one wave stops together."""
+    by_name = {spec.name: spec for spec in specs}
+
+    def depth(name: str) -> int:
+        return 1 + max((depth(other) for other in by_name[name].after if other in by_name), default=0)
+
+    depths = {name: depth(name) for name in by_name}
+    return [
+        [name for name, level in depths.items() if level == wave]
+        for wave in range(max(depths.values(), default=0), 0, -1)
+    ]

@@ -1,0 +1,69 @@
+"""``state.json``: what the supervisor knows of its processes, for the next supervisor, ``status`` and ``down``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from skeet.local.identity import Identity
+from skeet.local.plan import State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessRecord:
+    """One process as last seen. ``since`` is when it got into its state (seconds since the epoch)."""
+
+    name: str
+    state: State
+    identity: Identity | None
+    restarts: int
+    since: float
+    last_exit: str
+    group: str
+    stop_signal: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformState:
+    """The supervisor, its processes, the ports of the embedded parts, and the parts given by address."""
+
+    supervisor: Identity | None
+    processes: tuple[ProcessRecord, ...] = ()
+    ports: dict[str, int] = field(default_factory=dict)
+    external: tuple[str, ...] = ()
+
+    @property
+    def settled(self) -> bool:
+        """Whether every process is ready."""
+        return bool(self.processes) and all(record.state is State.READY for record in self.processes)
+
+
+def write_state(path: Path, state: PlatformState) -> None:
+    """Replace the file at once, so that a reader never sees half of it."""
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text(json.dumps(asdict(state), indent=1))
+    scratch.replace(path)
+
+
+def read_state(path: Path) -> PlatformState:
+    """The last state written; an empty one when there is none, or when it cannot be read."""
+    try:
+        raw = json.loads(path.read_text())
+        return PlatformState(
+            supervisor=_identity(raw["supervisor"]),
+            processes=tuple(_record(record) for record in raw["processes"]),
+            ports=raw["ports"],
+            external=tuple(raw["external"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return PlatformState(supervisor=None)
+
+
+def _record(raw: dict[str, Any]) -> ProcessRecord:
+    return ProcessRecord(**{**raw, "state": State(raw["state"]), "identity": _identity(raw["identity"])})
+
+
+def _identity(raw: dict[str, Any] | None) -> Identity | None:
+    return Identity(**raw) if raw else None

@@ -1,0 +1,254 @@
+"""Keeps a table of processes running: starts them in order of readiness, restarts with back-off, stops in reverse order.
+
+It holds no connection and no state but ``state.json``: killed with SIGKILL it leaves its processes at work, and the next
+one takes them over by pid and start time. What to do next is decided by ``plan.py``; this file only does it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO
+
+from skeet.config import load_settings
+from skeet.core.errors import InfrastructureError
+from skeet.local.child import Child
+from skeet.local.identity import Identity, stop
+from skeet.local.installation import Installation, external_parts, write_endpoints
+from skeet.local.plan import ProcessSpec, State, backoff_s, failures_after, platform_specs, startable, stop_waves
+from skeet.local.state import PlatformState, ProcessRecord, read_state, write_state
+from skeet.local.watchdog import Watchdog
+from skeet.process import DRAIN_DEADLINE_S, StopSignal, configure_logging, logger
+
+TICK_S = 0.1
+READY_DEADLINE_S = 180.0
+"""A process that is not ready by then is ended and started anew; long enough for Kafka to recover a large log."""
+
+LOG_TRIM_INTERVAL_S = 30.0
+LOCK_DEADLINE_S = 5.0
+"""A predecessor that was killed has let go of the lock at once; one that is stopping takes longer, and is an error."""
+
+
+class Supervisor:
+    """Runs a table of processes until it is told to stop.
+
+    Parameters
+    ----------
+    installation
+        the data directory; its lock is held while this runs.
+    specs
+        what to run.
+    ports, external
+        for ``state.json`` only.
+    environment
+        variables for the processes, added to this one's.
+    """
+
+    def __init__(
+        self,
+        installation: Installation,
+        specs: Sequence[ProcessSpec],
+        *,
+        ports: Mapping[str, int] | None = None,
+        external: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._installation = installation
+        self._specs = specs
+        self._ports = dict(ports or {})
+        self._external = tuple(external)
+        variables = {**os.environ, **(environment or {}), "SKEET_DATA": str(installation.data)}
+        self._children = {spec.name: Child(spec, installation, variables) for spec in specs}
+        self._wanted_restarts: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+        self._written: PlatformState | None = None
+        self._trimmed_s = time.monotonic()
+
+    def run(self, stopping: StopSignal) -> None:
+        """Supervise until asked to stop, then stop everything.
+
+        Raises
+        ------
+        InfrastructureError
+            another supervisor runs in this data directory.
+        """
+        lock = hold_lock(self._installation)
+        try:
+            self._take_over(read_state(self._installation.state_file))
+            while not stopping.stopping:
+                self.step()
+                stopping.wait(TICK_S)
+            self.stop_all()
+        finally:
+            lock.close()
+
+    def restart(self, name: str, reason: str) -> None:
+        """Ask for a restart; safe to call from another thread."""
+        self._wanted_restarts.put((name, reason))
+
+    def ready_since(self, name: str) -> float | None:
+        """When a process became ready (seconds since the epoch); None while it is not."""
+        child = self._children.get(name)
+        return child.since if child is not None and child.state is State.READY else None
+
+    def step(self) -> None:
+        """Look at every process once, and do what is due."""
+        while not self._wanted_restarts.empty():
+            name, reason = self._wanted_restarts.get()
+            logger().warning("restarting", process=name, reason=reason)
+            self._children[name].send(signal.SIGKILL)
+        for child in self._children.values():
+            self._look(child)
+        for name in startable(self._specs, {name: child.state for name, child in self._children.items()}):
+            self._start(self._children[name])
+        self._write()
+        self._trim_logs()
+
+    def _look(self, child: Child) -> None:
+        match child.state:
+            case State.STARTING if child.spec.once and child.ended() and child.succeeded:
+                child.forget()
+                child.enter(State.READY)
+            case State.STARTING | State.READY if child.identity is not None and child.ended():
+                self._failed(child)
+            case State.STARTING if child.is_ready:
+                child.enter(State.READY)
+                logger().info("ready", process=child.spec.name, pid=child.identity.pid if child.identity else None)
+            case State.STARTING if time.time() - child.since > READY_DEADLINE_S:
+                logger().error("not ready in time", process=child.spec.name, deadline_s=READY_DEADLINE_S)
+                child.send(signal.SIGKILL)
+            case State.BACKOFF if time.time() - child.since >= backoff_s(child.failures):
+                child.restarts += 1
+                self._start(child)
+            case _:
+                pass
+
+    def _start(self, child: Child) -> None:
+        try:
+            child.start()
+        except OSError as error:
+            child.last_exit = str(error)
+            child.failures += 1
+            child.enter(State.BACKOFF)
+
+    def _failed(self, child: Child) -> None:
+        ready_for_s = time.time() - child.since if child.state is State.READY else 0.0
+        child.failures = failures_after(child.failures, ready_for_s)
+        child.forget()
+        child.enter(State.BACKOFF)
+        wait_s = backoff_s(child.failures)
+        logger().warning("ended", process=child.spec.name, how=child.last_exit, again_in_s=wait_s)
+
+    def _take_over(self, before: PlatformState) -> None:
+        """Adopt what a killed predecessor left running and ready; end the rest of it."""
+        for record in before.processes:
+            child = self._children.get(record.name)
+            if child is not None and child.adopt(record):
+                logger().info("taken over", process=record.name, pid=record.identity.pid if record.identity else None)
+            elif record.identity is not None:
+                stop(record.identity, signal.SIGKILL, DRAIN_DEADLINE_S)
+
+    def stop_all(self) -> None:
+        """Stop everything, dependants first; returns when no process is left."""
+        for wave in stop_waves(self._specs):
+            going = [self._children[name] for name in wave if self._children[name].identity is not None]
+            for child in going:
+                child.send(child.spec.stop_signal)
+                child.enter(State.STOPPING)
+            self._write()
+            deadline = time.monotonic() + DRAIN_DEADLINE_S
+            while any(not child.ended() for child in going) and time.monotonic() < deadline:
+                time.sleep(TICK_S / 2)
+            for child in going:
+                if not child.ended():
+                    logger().warning("did not drain in time", process=child.spec.name, deadline_s=DRAIN_DEADLINE_S)
+                    child.send(signal.SIGKILL)
+                    while not child.ended():
+                        time.sleep(TICK_S / 2)
+                child.forget()
+        for child in self._children.values():
+            child.enter(State.STOPPED)
+        self._write(supervisor=False)
+
+    def _write(self, *, supervisor: bool = True) -> None:
+        state = PlatformState(
+            supervisor=Identity.of(os.getpid()) if supervisor else None,
+            processes=tuple(child.record() for child in self._children.values()),
+            ports=self._ports,
+            external=self._external,
+        )
+        if state != self._written:
+            write_state(self._installation.state_file, state)
+            self._written = state
+
+    def _trim_logs(self) -> None:
+        if time.monotonic() - self._trimmed_s > LOG_TRIM_INTERVAL_S:
+            self._trimmed_s = time.monotonic()
+            for child in self._children.values():
+                child.trim_log()
+
+
+def hold_lock(installation: Installation) -> IO[str]:
+    """Take the data directory's lock; it is let go when the file is closed or the process ends."""
+    handle = installation.lock.open("w")
+    deadline = time.monotonic() + LOCK_DEADLINE_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except OSError:
+            if time.monotonic() > deadline:
+                handle.close()
+                raise InfrastructureError(
+                    f"another supervisor runs in {installation.data}; see `skeet status`, or stop it with `skeet down`"
+                ) from None
+            time.sleep(TICK_S)
+
+
+def stop_recorded(records: Sequence[ProcessRecord]) -> list[str]:
+    """End every recorded process that still runs, for a supervisor that is no more. Returns their names."""
+    left = [(record, record.identity) for record in records if record.identity is not None and record.identity.alive]
+    # Last in the table are roles, first the stores they write to.
+    for record, identity in reversed(left):
+        stop(identity, signal.Signals(record.stop_signal), DRAIN_DEADLINE_S)
+    return [record.name for record, _ in left]
+
+
+def platform(port_base: int | None = None) -> tuple[Supervisor, Callable[[], None]]:
+    """The supervisor of this machine's platform, and a function that ends its watchdog."""
+    settings = load_settings()
+    installation = Installation(settings.data.absolute())
+    installation.create()
+    external = external_parts(settings, installation)
+    ports = write_endpoints(installation, external, port_base)
+    specs = platform_specs(external, settings.kafka.topic_prefix, simulated=settings.feed.venue == "sim")
+    supervisor = Supervisor(installation, specs, ports=ports, external=sorted(external))
+    groups = {spec.name: spec.group for spec in specs if spec.group}
+    watchdog = Watchdog(load_settings().kafka.bootstrap, groups, supervisor.ready_since, supervisor.restart)
+    thread = threading.Thread(target=watchdog.run, name="watchdog", daemon=True)
+    thread.start()
+    return supervisor, watchdog.stop
+
+
+def main() -> int:
+    """``python -m skeet.local.supervisor``: what ``skeet up`` leaves running."""
+    configure_logging("supervisor", load_settings().log_level)
+    stopping = StopSignal().install()
+    supervisor, end_watchdog = platform()
+    try:
+        supervisor.run(stopping)
+    except InfrastructureError as error:
+        logger().error(str(error))
+        return 1
+    finally:
+        end_watchdog()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

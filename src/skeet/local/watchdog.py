@@ -1,0 +1,153 @@
+"""Restarts what is assigned but idle: a consumer group whose position stands still behind a moving end.
+
+Clients are known to stall while looking alive, after rebalances and broker restarts. Progress, seen from outside, is the
+only thing that cannot lie. ``stuck`` decides and is pure; the rest samples positions with the admin client.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from skeet.process import logger
+
+STILL_S = 15.0
+"""A position that stands still this long behind a moving end is stuck."""
+
+WAITED_S = STILL_S / 2
+"""Some of the records behind it must have waited this long: one that came just now proves nothing."""
+
+SAMPLE_INTERVAL_S = 3.0
+REQUEST_TIMEOUT_S = 5.0
+MIN_BETWEEN_RESTARTS_S = 60.0
+
+Partition = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Of one group at one moment (seconds, monotonic): committed position and log end of each partition."""
+
+    at_s: float
+    committed: Mapping[Partition, int]
+    end: Mapping[Partition, int]
+
+
+def stuck(samples: Sequence[Sample]) -> list[Partition]:
+    """Partitions of a group that stood still for ``STILL_S`` while their end moved on; samples oldest first.
+
+    A partition without new records is idle, not stuck; so is one whose records are all newer than ``WAITED_S``. With
+    less than ``STILL_S`` of samples nothing is said.
+    """
+    if not samples:
+        return []
+    now = samples[-1].at_s
+    window = [sample for sample in samples if sample.at_s >= now - STILL_S - SAMPLE_INTERVAL_S]
+    if now - window[0].at_s < STILL_S:
+        return []
+    first, last = window[0], window[-1]
+    waited = [sample for sample in window if sample.at_s <= now - WAITED_S][-1]
+    return sorted(
+        partition
+        for partition, position in last.committed.items()
+        if all(sample.committed.get(partition) == position for sample in window)
+        and first.end.get(partition, 0) < waited.end.get(partition, 0)
+        and position < waited.end.get(partition, 0)
+    )
+
+
+class Watchdog:
+    """Samples every group and asks for the restart of the process whose group is stuck.
+
+    Parameters
+    ----------
+    bootstrap
+        Kafka's address.
+    groups
+        process name → consumer group.
+    ready_since
+        when a process became ready (seconds since the epoch), None while it is not: then its samples are thrown away.
+    restart
+        called with a process name and a reason.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        groups: Mapping[str, str],
+        ready_since: Callable[[str], float | None],
+        restart: Callable[[str, str], None],
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._groups = groups
+        self._ready_since = ready_since
+        self._restart = restart
+        self._stopping = threading.Event()
+        self._samples: dict[str, deque[Sample]] = {name: deque(maxlen=32) for name in groups}
+        self._generation: dict[str, float | None] = {}
+        self._restarted_s: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Sample until stopped. A broker that is away is no news: nothing can be said about progress then."""
+        client: Any = None
+        while not self._stopping.wait(SAMPLE_INTERVAL_S):
+            for name, group in self._groups.items():
+                if not self._follows(name):
+                    continue
+                try:
+                    client = client or AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
+                    self._samples[name].append(sample_group(client, group))
+                except KafkaException:
+                    self._samples[name].clear()
+                    continue
+                self._judge(name)
+
+    def stop(self) -> None:
+        """End :meth:`run` soon."""
+        self._stopping.set()
+
+    def _follows(self, name: str) -> bool:
+        since = self._ready_since(name)
+        if since != self._generation.get(name):
+            self._samples[name].clear()
+            self._generation[name] = since
+        return since is not None
+
+    def _judge(self, name: str) -> None:
+        partitions = stuck(self._samples[name])
+        now = time.monotonic()
+        if not partitions or now - self._restarted_s.get(name, -MIN_BETWEEN_RESTARTS_S) < MIN_BETWEEN_RESTARTS_S:
+            return
+        self._restarted_s[name] = now
+        self._samples[name].clear()
+        places = ", ".join(f"{topic}/{number}" for topic, number in partitions)
+        logger().warning("stuck", process=name, partitions=places)
+        self._restart(name, f"position stood still for {STILL_S:.0f} s behind a moving end in {places}")
+
+
+def sample_group(client: AdminClient, group: str) -> Sample:
+    """Committed positions and log ends of a group's partitions: those it committed, and those it is assigned.
+
+    A partition that it never committed counts from 0. KafkaException when the broker does not answer.
+    """
+    described = client.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S)[group].result()
+    assigned = {
+        (partition.topic, partition.partition)
+        for member in described.members
+        if member.assignment
+        for partition in member.assignment.topic_partitions
+    }
+    asked = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=REQUEST_TIMEOUT_S)
+    committed = {(p.topic, p.partition): p.offset for p in asked[group].result().topic_partitions}
+    positions = {place: max(0, committed.get(place, 0)) for place in assigned | committed.keys()}
+    specs = {TopicPartition(*place): OffsetSpec.latest() for place in positions}
+    answers = client.list_offsets(specs, request_timeout=REQUEST_TIMEOUT_S) if specs else {}
+    ends = {(place.topic, place.partition): answer.result().offset for place, answer in answers.items()}
+    return Sample(at_s=time.monotonic(), committed=positions, end=ends)

@@ -1,0 +1,75 @@
+"""The supervisor's decisions, without a process."""
+
+from __future__ import annotations
+
+import signal
+
+from skeet.local.plan import (
+    MAX_BACKOFF_S,
+    STABLE_AFTER_S,
+    ProcessSpec,
+    State,
+    backoff_s,
+    failures_after,
+    platform_specs,
+    startable,
+    stop_waves,
+)
+from skeet.wiring import ROLES
+
+
+def spec(name: str, *after: str) -> ProcessSpec:
+    return ProcessSpec(name=name, command=("true",), after=after)
+
+
+TABLE = (spec("log"), spec("store"), spec("desk", "log"), spec("view", "desk", "store"))
+
+
+def states(**known: State) -> dict[str, State]:
+    return {"log": State.WAITING, "store": State.WAITING, "desk": State.WAITING, "view": State.WAITING} | known
+
+
+def test_independent_processes_start_together() -> None:
+    assert startable(TABLE, states()) == ["log", "store"]
+
+
+def test_process_waits_until_every_dependency_is_ready() -> None:
+    assert startable(TABLE, states(log=State.STARTING, store=State.READY)) == []
+    assert startable(TABLE, states(log=State.READY, store=State.READY)) == ["desk"]
+    assert startable(TABLE, states(log=State.READY, desk=State.READY, store=State.BACKOFF)) == []
+
+
+def test_part_given_by_address_is_not_waited_for() -> None:
+    assert startable([spec("desk", "log")], {"desk": State.WAITING}) == ["desk"]
+
+
+def test_backoff_doubles_up_to_its_limit() -> None:
+    assert [backoff_s(n) for n in (1, 2, 3)] == [0.5, 1.0, 2.0]
+    assert backoff_s(50) == MAX_BACKOFF_S
+
+
+def test_failures_count_anew_after_a_stable_time() -> None:
+    assert failures_after(4, ready_for_s=1) == 5
+    assert failures_after(4, ready_for_s=STABLE_AFTER_S) == 1
+
+
+def test_dependants_stop_before_what_they_depend_on() -> None:
+    assert stop_waves(TABLE) == [["view"], ["desk"], ["log", "store"]]
+
+
+def test_platform_holds_every_role_but_those_started_on_demand() -> None:
+    specs = {spec.name: spec for spec in platform_specs(frozenset(), "skeet.")}
+    assert specs.keys() == ROLES.keys() - {"strategy"} | {"topics"}
+    assert specs["desk"].group == "skeet.desk"
+    assert specs["postgres"].stop_signal is signal.SIGINT
+
+
+def test_roles_start_only_after_topics_are_in_place() -> None:
+    specs = {spec.name: spec for spec in platform_specs(frozenset({"kafka", "registry"}), "skeet.")}
+    assert {"kafka", "registry"}.isdisjoint(specs)
+    assert "topics" in specs["desk"].after
+    assert "topics" not in specs["postgres"].after
+
+
+def test_recorded_venue_needs_no_simulated_one() -> None:
+    assert "sim" not in {spec.name for spec in platform_specs(frozenset(), "skeet.", simulated=False)}
