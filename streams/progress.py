@@ -49,6 +49,6 @@ def await_caught_up(settings: Settings, role_groups: Iterable[str], deadline_s: 
         if not behind:
             return
         if time.monotonic() > until:
-            left = ", ".join(f"{group} {count}" for group, count in behind.items())
-            raise InfrastructureError(f"not caught up after {deadline_s:.0f} s, records left: {left}")
+            listed = ", ".join(f"{group} {count}" for group, count in behind.items())
+            raise InfrastructureError(f"not caught up after {deadline_s:.0f} s, records left: {listed}")
         time.sleep(POLL_INTERVAL_S)
