@@ -51,18 +51,32 @@ def end_offsets(client: Consumer, partitions: Iterable[Partition]) -> dict[Parti
     return {(t, p): client.get_watermark_offsets(TopicPartition(t, p), timeout=10)[1] for t, p in partitions}
 
 
+def written_offsets(settings: Settings, partitions: Iterable[Partition]) -> dict[Partition, int]:
+    """High watermarks at this moment, records of transactions that are still open included."""
+    client = consumer(settings, "skeet-ends", isolation_level="read_uncommitted")
+    try:
+        return end_offsets(client, partitions)
+    finally:
+        client.close()
+
+
 def messages_until_end(
-    settings: Settings, partitions: list[Partition], start: Mapping[Partition, int] | None = None
+    settings: Settings,
+    partitions: list[Partition],
+    start: Mapping[Partition, int] | None = None,
+    ends: Mapping[Partition, int] | None = None,
 ) -> Iterator[Message]:
     """Messages from ``start`` (default: the beginning) up to the ends captured when this is called, then stop.
 
-    Messages of one partition come in order; partitions interleave. Nothing committed before the call is left out.
+    Messages of one partition come in order; partitions interleave. Nothing committed before the call is left out. With
+    ``ends`` (see :func:`written_offsets`) it waits until every transaction that was open below them has ended.
     """
     client = consumer(settings, "skeet-reader", enable_partition_eof=True)
     try:
         offsets = [TopicPartition(t, p, (start or {}).get((t, p), OFFSET_BEGINNING)) for t, p in partitions]
         client.assign(offsets)
-        pending = {partition for partition, end in end_offsets(client, partitions).items() if end > 0}
+        wanted = ends if ends is not None else end_offsets(client, partitions)
+        pending = {partition for partition in partitions if wanted[partition] > 0}
         silent_s = 0.0
         while pending:
             message = client.poll(POLL_S)
@@ -79,7 +93,9 @@ def messages_until_end(
                 if (message.topic(), message.partition()) in pending:
                     yield message
             elif error.code() == KafkaError._PARTITION_EOF:
-                pending.discard((message.topic(), message.partition()))
+                partition = (message.topic(), message.partition())
+                if ends is None or message.offset() >= ends[partition]:
+                    pending.discard(partition)
             elif not error.retriable() and error.code() != KafkaError._ALL_BROKERS_DOWN:
                 raise InfrastructureError(f"reading {message.topic()}: {error.str()}")
     finally:

@@ -109,6 +109,13 @@ class RiskSettings(Section):
     collar_bps: int = Field(200, ge=1, le=10_000, description="market orders become limits this far from the reference")
 
 
+class DeskSettings(Section):
+    """The single writer of accounts."""
+
+    slot: int = Field(0, ge=0, description="number of this desk process; desks that run side by side differ in it")
+    snapshot_every: int = Field(5_000, ge=1, description="account events of a partition between two snapshots")
+
+
 class Settings(BaseSettings):
     """All settings of one SKEET process. Frozen: a process is restarted to change one."""
 
@@ -132,6 +139,7 @@ class Settings(BaseSettings):
     sim: SimSettings = SimSettings()
     feed: FeedSettings = FeedSettings()
     risk: RiskSettings = RiskSettings()
+    desk: DeskSettings = DeskSettings()
     signals: SignalSettings = SignalSettings()
     strategy: StrategySettings = StrategySettings()
 
