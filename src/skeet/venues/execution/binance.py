@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from skeet.core.errors import InfrastructureError, InvalidInput, VenueError
+from skeet.core.errors import InfrastructureError, InvalidInput, SkeetError, VenueError
 from skeet.core.values import NS_PER_MS, Side, TimeInForce
 from skeet.streams.ports import (
     Acked,
@@ -152,7 +152,7 @@ class BinanceVenue:
             if str(error).startswith(("-2013", "OrderNotFound")):
                 return NotFound(reason=str(error))
             return Unanswered(reason=str(error))
-        except (InfrastructureError, KeyError, ArithmeticError) as error:
+        except (SkeetError, KeyError, ArithmeticError) as error:
             return Unanswered(reason=f"{type(error).__name__}: {error}")
 
     async def order_trades(self, key: OrderKey) -> Sequence[VenueTrade]:

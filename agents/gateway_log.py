@@ -1,0 +1,186 @@
+"""The gateway's two threads on Kafka: one reads authorised orders, one writes reports; asyncio does the rest.
+
+The reader hands one batch at a time to a coroutine and reads on when that returns. The writer makes one transaction of
+whatever waits: attempts with their input positions, outcomes, fills. Blocking calls of the client never stop the sending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import Message
+
+from skeet.config import Settings
+from skeet.core.errors import InfrastructureError
+from skeet.core.record import Out, Record
+from skeet.schemas.codec import Codec
+from skeet.streams.kafka import group_name
+from skeet.streams.reading import messages_until_end, record_of
+from skeet.streams.topics import ACCOUNT_EVENTS, REPORTS, topic_name
+from skeet.streams.transactional import Inputs, TransactionAborted, Transactor
+
+GROUP = "gateway"
+POLL_S = 0.2
+TRANSACTION_RECORDS = 1_000
+"""Reports of one transaction; more wait for the next."""
+WAITING_RECORDS = 100_000
+"""Reports waiting for Kafka; past this the process ends, and asks the venue again when it is back."""
+ABORT_TRIES = 3
+"""An aborted transaction left nothing and nothing was sent, so it is written again this often."""
+
+Batch = Sequence[Record[Any]]
+OnBatch = Callable[[Batch, Sequence[Message]], Coroutine[Any, Any, None]]
+OnAssigned = Callable[[list[int]], Coroutine[Any, Any, None]]
+
+
+@dataclass(slots=True)
+class _Work:
+    outs: Sequence[Out[Any]]
+    consumed: Sequence[Message]
+    done: asyncio.Future[None]
+
+
+class GatewayLog:
+    """Reads ``accounts.events.v1``, writes ``venue.reports.v1``. Made and used in the event loop.
+
+    ``failed`` is done as soon as a thread cannot go on: the process must end then, its successor recovers.
+    """
+
+    def __init__(self, settings: Settings, codec: Codec, slot: int = 0) -> None:
+        self._settings = settings
+        self._codec = codec
+        self._member = f"{GROUP}-{slot}"
+        self._loop = asyncio.get_running_loop()
+        self._transactor = Transactor(settings, codec, self._member)
+        self._inputs: Inputs | None = None
+        self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._waiting = 0
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.failed: asyncio.Future[None] = self._loop.create_future()
+
+    async def open(self) -> None:
+        """Fence every older gateway of this slot; from here on nobody else adds reports."""
+        await asyncio.to_thread(self._transactor.open, [REPORTS])
+        self._start(self._write, "gateway-writer")
+
+    def consume(self, on_assigned: OnAssigned, on_batch: OnBatch) -> None:
+        """Join the group. ``on_assigned`` is awaited before the first record of its partitions is delivered."""
+        self._start(lambda: self._read(on_assigned, on_batch), "gateway-reader")
+
+    def own_reports(self, partitions: list[int]) -> Iterator[Record[Any]]:
+        """Every report of these partitions up to the end at this moment, in order. Blocks."""
+        wanted = [(topic_name(REPORTS, self._settings.kafka), partition) for partition in partitions]
+        for message in messages_until_end(self._settings, wanted):
+            yield record_of(self._codec, message, self._settings.kafka.topic_prefix)
+
+    def publish(self, outs: Sequence[Out[Any]], consumed: Sequence[Message] = ()) -> asyncio.Future[None]:
+        """Queue reports in order, with the input positions they settle; done when committed."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        if not outs and not consumed:
+            done.set_result(None)
+            return done
+        self._waiting += len(outs)
+        if self._waiting > WAITING_RECORDS:
+            self._fail(InfrastructureError(f"{self._waiting} reports wait for Kafka; the limit is {WAITING_RECORDS}"))
+        self._work.put(_Work(outs, consumed, done))
+        return done
+
+    async def close(self) -> None:
+        """Stop reading, write what waits, leave."""
+        self._stopping.set()
+        readers = [thread for thread in self._threads if thread.name == "gateway-reader"]
+        for thread in readers:
+            await asyncio.to_thread(thread.join)
+        self._work.put(None)
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
+
+    # --- threads ------------------------------------------------------------------------------------------------------
+
+    def _start(self, target: Callable[[], None], name: str) -> None:
+        def run() -> None:
+            try:
+                target()
+            except BaseException as error:
+                self._loop.call_soon_threadsafe(self._fail, error)
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    def _read(self, on_assigned: OnAssigned, on_batch: OnBatch) -> None:
+        def assigned(partitions: list[int]) -> None:
+            asyncio.run_coroutine_threadsafe(on_assigned(partitions), self._loop).result()
+
+        def revoked(partitions: list[int]) -> None:
+            # Whoever has them now rebuilds from the log; so do we, for what we get back, by starting again.
+            if not self._stopping.is_set() and partitions:
+                raise InfrastructureError(f"partitions {partitions} went to another gateway: starting again")
+
+        inputs = Inputs(
+            self._settings,
+            [ACCOUNT_EVENTS],
+            group_name(self._settings, GROUP),
+            self._member,
+            on_assigned=assigned,
+            on_revoked=revoked,
+        )
+        self._inputs = inputs
+        try:
+            while not self._stopping.is_set():
+                messages = inputs.poll(POLL_S)
+                if messages:
+                    batch = [record_of(self._codec, m, self._settings.kafka.topic_prefix) for m in messages]
+                    asyncio.run_coroutine_threadsafe(on_batch(batch, messages), self._loop).result()
+        finally:
+            self._stopping.set()
+            inputs.close()
+
+    def _write(self) -> None:
+        while (work := self._next_work()) is not None:
+            outs = [out for item in work for out in item.outs]
+            consumed = [message for item in work for message in item.consumed]
+            self._commit(outs, consumed)
+            self._loop.call_soon_threadsafe(self._committed, work)
+
+    def _next_work(self) -> list[_Work] | None:
+        first = self._work.get()
+        if first is None:
+            return None
+        work, count = [first], len(first.outs)
+        while count < TRANSACTION_RECORDS:
+            try:
+                item = self._work.get_nowait()
+            except queue.Empty:
+                break
+            if item is None:
+                self._work.put(None)
+                break
+            work.append(item)
+            count += len(item.outs)
+        return work
+
+    def _commit(self, outs: Sequence[Out[Any]], consumed: Sequence[Message]) -> None:
+        for tries in range(1, ABORT_TRIES + 1):
+            try:
+                self._transactor.commit(outs, self._inputs, consumed)
+                return
+            except TransactionAborted:
+                if tries == ABORT_TRIES:
+                    raise
+
+    def _committed(self, work: list[_Work]) -> None:
+        for item in work:
+            self._waiting -= len(item.outs)
+            if not item.done.done():
+                item.done.set_result(None)
