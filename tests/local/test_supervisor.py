@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from skeet.local.identity import Identity
@@ -58,8 +57,8 @@ class Platform:
         assert identity is not None
         return identity
 
-    def helper(self, name: str) -> int:
-        return int((self.installation.ready / f"{name}.helper").read_text())
+    def helper(self, name: str) -> Identity:
+        return Identity.of(int((self.installation.ready / f"{name}.helper").read_text()))
 
     def down(self, process: subprocess.Popen[bytes]) -> None:
         process.send_signal(signal.SIGTERM)
@@ -83,7 +82,7 @@ def test_down_leaves_no_process_behind(platform: Platform) -> None:
     platform.down(supervisor)
     assert supervisor.returncode == 0
     assert not any(identity.alive for identity in identities)
-    assert not any(psutil.pid_exists(pid) for pid in helpers)
+    assert not any(helper.alive for helper in helpers)
     assert not platform_status(platform.installation).running
 
 
@@ -94,7 +93,7 @@ def test_killed_process_heals_and_its_own_children_go_with_it(platform: Platform
     eventually(lambda: platform.record("desk").restarts == 1 and platform_status(platform.installation).ready)
     assert platform.identity("desk") != killed
     assert platform.record("desk").last_exit == "SIGKILL"
-    assert not psutil.pid_exists(helper)
+    assert not helper.alive
 
 
 def test_supervisor_after_a_killed_one_takes_its_processes_over(platform: Platform) -> None:
@@ -128,7 +127,7 @@ def test_recorded_processes_are_stopped_without_a_supervisor(platform: Platform)
     first.wait()
     assert stop_recorded(read_state(platform.installation.state_file).processes) == ["log", "desk"]
     assert not any(identity.alive for identity in identities)
-    assert not psutil.pid_exists(helper)
+    assert not helper.alive
 
 
 def test_pid_that_belongs_to_somebody_else_is_never_touched(platform: Platform) -> None:

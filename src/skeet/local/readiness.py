@@ -15,7 +15,7 @@ from collections.abc import Callable
 import psutil
 
 from skeet.config import Settings, load_settings
-from skeet.process import announce_ready
+from skeet.process import announce_ready, configure_logging
 
 DEADLINE_S = 600.0
 """Recovery of a large log after power loss takes minutes; the supervisor has its own, shorter patience."""
@@ -44,7 +44,9 @@ def _main() -> None:
     part, server = sys.argv[1], int(sys.argv[2])
     if os.fork() > 0:
         return
-    check = _check(part, load_settings())
+    settings = load_settings()
+    configure_logging(part, settings.log_level)
+    check = _check(part, settings)
     deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline and psutil.pid_exists(server):
         if check():

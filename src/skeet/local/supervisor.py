@@ -31,7 +31,7 @@ READY_DEADLINE_S = 180.0
 """A process that is not ready by then is ended and started anew; long enough for Kafka to recover a large log."""
 
 LOG_TRIM_INTERVAL_S = 30.0
-LOCK_DEADLINE_S = 5.0
+LOCK_DEADLINE_S = 1.0
 """A predecessor that was killed has let go of the lock at once; one that is stopping takes longer, and is an error."""
 
 
