@@ -57,7 +57,15 @@ def _size(name: str) -> Column:
     return scaled(name, f"{name}_mantissa", "size_scale")
 
 
-TRADES = (*MARKET, text("trade_id"), _price("price"), _size("size"), *SCALES, text("aggressor_side"), flag("backfilled"))
+TRADES = (
+    *MARKET,
+    text("trade_id"),
+    _price("price"),
+    _size("size"),
+    *SCALES,
+    text("aggressor_side"),
+    flag("backfilled"),
+)
 QUOTES = (
     *(*MARKET, integer("update_id"), *SCALES),
     *(_price("bid_price"), _size("bid_size"), _price("ask_price"), _size("ask_size")),
@@ -130,14 +138,17 @@ ACCOUNT_EVENTS = (
     *(amount(name) for name in ("reserved_amount", "reference_bid", "reference_ask", "amount")),
     *(amount(name) for name in ("ledger_total", "venue_total")),
     *(optional_instant(name) for name in ("ts_cause", "valid_until", "sent_ts", "send_until", "reference_ts")),
-    *(text(name) for name in ("outcome", "code_version", "rule", "reserved_asset", "reference_at", "cancel_id", "code")),
-    *(text(name) for name in ("reason", "evidence", "command_id", "command", "venue", "label", "asset", "external_ref")),
+    *(
+        text(name)
+        for name in ("outcome", "code_version", "rule", "reserved_asset", "reference_at", "cancel_id", "code")
+    ),
+    *(
+        text(name)
+        for name in ("reason", "evidence", "command_id", "command", "venue", "label", "asset", "external_ref")
+    ),
     *(text(name) for name in ("duplicate_of", "input", "report", "control_event")),
     *(integer(name) for name in ("instrument_version", "limits_version", "control_offset")),
-    *(
-        nested(f"breach_{part}", "breaches", part, pa.string())
-        for part in ("control", "detail", "observed", "allowed")
-    ),
+    *(nested(f"breach_{part}", "breaches", part, pa.string()) for part in ("control", "detail", "observed", "allowed")),
     *(nested(f"posting_{part}", "postings", part, pa.string()) for part in ("ledger", "asset", "book_id")),
     nested("posting_amount", "postings", "amount", AMOUNT),
 )

@@ -1,0 +1,184 @@
+"""The writer of the history: a consumer group over all history topics, blocks into ClickHouse, each exactly once.
+
+One :class:`HistorySession` lives from joining the group to the first error; the role starts another. What was read and not
+stored is read again, so nothing here needs undoing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from skeet.config import Settings
+from skeet.core.errors import InfrastructureError
+from skeet.process import StopSignal, logger
+from skeet.projections.blocks import Block, Mark, PartitionBuffer, StoredRecord
+from skeet.projections.clickhouse_store import HistoryStore
+from skeet.projections.history import TABLES
+from skeet.projections.history_rebuild import replace, replacement_waits
+from skeet.projections.history_rows import inserts_of
+from skeet.schemas.codec import Codec
+from skeet.streams.kafka import consumer, group_name
+from skeet.streams.topics import topic_name
+
+GROUP = "projection-clickhouse"
+POLL_RECORDS = 5_000
+POLL_S = 0.1
+FLUSH_AFTER_S = 0.5
+"""A record waits at most this long for company: at low rates it is visible within a second."""
+MAX_HELD_BYTES = 48 * 1024 * 1024
+MAX_HELD_RECORDS = 60_000
+SWAP_LOOK_S = 2.0
+"""How often to look whether a rebuilt database waits to take this one's place."""
+
+log = logger()
+
+
+class StoreReplaced(InfrastructureError):
+    """A rebuilt database took the place of the one written to: begin again at its own positions."""
+
+
+class HistorySession:
+    """One membership in the consumer group. Not thread-safe."""
+
+    def __init__(
+        self, settings: Settings, codec: Codec, store: HistoryStore, on_ready: Callable[[], None] = lambda: None
+    ) -> None:
+        self._on_ready = on_ready
+        self._settings = settings
+        self._codec = codec
+        self._store = store
+        self._store_id = store.migrate()
+        self._prefix = settings.kafka.topic_prefix
+        self._buffers: dict[tuple[str, int], PartitionBuffer] = {}
+        self._oldest_s = 0.0
+        self._client: Consumer = consumer(
+            settings,
+            GROUP,
+            group_id=group_name(settings, GROUP),
+            # Deep queues for speed, bounded in bytes: the projection is niced and must not eat the machine's memory.
+            queued_min_messages=20_000,
+            queued_max_messages_kbytes=32 * 1024,
+        )
+
+    def run(self, stop: StopSignal) -> None:
+        """Copy records until asked to stop; then store what is held and leave the group.
+
+        Raises
+        ------
+        InfrastructureError
+            Kafka or ClickHouse is away, or the group moved on: start another session.
+        """
+        names = [topic_name(table.topic, self._settings.kafka) for table in TABLES]
+        try:
+            self._client.subscribe(names, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+            looked_s = time.monotonic()
+            while not stop.stopping:
+                self._take(self._client.consume(POLL_RECORDS, POLL_S))
+                if self._due():
+                    self.flush()
+                if time.monotonic() - looked_s > SWAP_LOOK_S:
+                    looked_s = time.monotonic()
+                    self._look_for_replacement()
+            self.flush()
+        except KafkaException as error:
+            raise InfrastructureError(f"Kafka: {error}") from error
+        finally:
+            self._client.close()
+
+    def flush(self) -> None:
+        """Store what is held: mark the ranges, insert the blocks, move the positions past them."""
+        while blocks := [block for buffer in self._buffers.values() if (block := buffer.next_block())]:
+            begun = [
+                (block, block.range.first, Mark(store_id=self._store_id, under_way=block.range)) for block in blocks
+            ]
+            self._commit(begun)
+            for block in blocks:
+                self._insert(block)
+                self._buffers[block.topic, block.partition].stored(block)
+            self._commit((block, block.range.end, Mark(store_id=self._store_id)) for block in blocks)
+        self._oldest_s = 0.0
+
+    def _insert(self, block: Block) -> None:
+        if not block.is_whole:
+            log.error("a range to repeat is not what it was: records expired meanwhile", block=block.token)
+        inserts, unreadable = inserts_of(block, self._codec)
+        for insert in inserts:
+            self._store.insert(insert.table, insert.rows, block.token)
+        for entry in unreadable:
+            at = f"{block.topic}/{block.partition}/{entry.record.offset}"
+            log.error("unreadable record kept in unreadable_records", at=at, cause=entry.cause)
+
+    def _commit(self, entries: Iterable[tuple[Block, int, Mark]]) -> None:
+        self._client.commit(
+            offsets=[
+                TopicPartition(self._prefix + block.topic, block.partition, offset, metadata=mark.to_text())
+                for block, offset, mark in entries
+            ],
+            asynchronous=False,
+        )
+
+    def _take(self, messages: list[Message]) -> None:
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                _raise_unless_passing(error)
+                continue
+            name, partition = message.topic(), message.partition()
+            buffer = self._buffers.get((name.removeprefix(self._prefix), partition))
+            if buffer is None:
+                continue  # of a partition that was taken away while its records stood in the queue
+            _, log_ms = message.timestamp()
+            buffer.add(StoredRecord(message.offset(), log_ms, message.key() or b"", message.value() or b""))
+            self._oldest_s = self._oldest_s or time.monotonic()
+
+    def _due(self) -> bool:
+        if not self._oldest_s:
+            return False
+        buffers = self._buffers.values()
+        return (
+            time.monotonic() - self._oldest_s >= FLUSH_AFTER_S
+            or any(buffer.full for buffer in buffers)
+            or sum(buffer.size_bytes for buffer in buffers) > MAX_HELD_BYTES
+            or sum(len(buffer.records) for buffer in buffers) > MAX_HELD_RECORDS
+        )
+
+    def _assigned(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        held = self._store.next_offsets()
+        for committed in client.committed(partitions, timeout=10):
+            topic = committed.topic.removeprefix(self._prefix)
+            buffer = PartitionBuffer(topic=topic, partition=committed.partition)
+            mark = Mark.from_text(committed.metadata) if committed.offset >= 0 else None
+            if mark is not None and mark.store_id == self._store_id:
+                buffer.repeat = mark.under_way
+                start = committed.offset
+            else:  # this store was never committed for: it says itself how far it is
+                start = held.get((topic, committed.partition), OFFSET_BEGINNING)
+            self._buffers[topic, committed.partition] = buffer
+            next(
+                p for p in partitions if (p.topic, p.partition) == (committed.topic, committed.partition)
+            ).offset = start
+        client.assign(partitions)
+        log.info("partitions assigned", count=len(partitions), store=self._store_id)
+        self._on_ready()
+
+    def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        for partition in partitions:
+            self._buffers.pop((partition.topic.removeprefix(self._prefix), partition.partition), None)
+
+    def _look_for_replacement(self) -> None:
+        if replacement_waits(self._settings, self._store):
+            self.flush()
+            replace(self._settings)
+            raise StoreReplaced("the rebuilt database took over; starting at its positions")
+
+
+def _raise_unless_passing(error: KafkaError) -> None:
+    """librdkafka reconnects by itself; only what it cannot heal ends the session."""
+    if error.code() == KafkaError._PARTITION_EOF or error.retriable() or error.code() == KafkaError._ALL_BROKERS_DOWN:
+        return
+    if error.code() in (KafkaError._TRANSPORT, KafkaError._RESOLVE):
+        return
+    raise InfrastructureError(f"reading Kafka: {error.str()}")
