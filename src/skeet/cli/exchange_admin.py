@@ -37,6 +37,14 @@ class ExchangeAdmin:
         body = {"account": account, "asset": asset, "amount": decimal_text(amount), "client_key": client_key}
         return str(self._post("transfers", body)["transfer_id"])
 
+    def pause(self) -> None:
+        """Stop the flow of background orders; customers' orders are still taken."""
+        self._post("flow", {"paused": True})
+
+    def resume(self) -> None:
+        """Let the flow go on."""
+        self._post("flow", {"paused": False})
+
     def _post(self, route: str, body: dict[str, Any]) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         request = Request(f"{self._url}/{route}", json.dumps(body).encode(), headers)

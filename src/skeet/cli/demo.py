@@ -1,0 +1,182 @@
+"""``skeet demo``: the main job in one command. Everything runs, two accounts trade, each by one of the shipped strategies.
+
+Speed, seeds and parameters are fixed here, so that everybody sees the same kind of session. With ``--for`` there is no
+screen: after that many seconds the flow pauses, strategies stop, open orders are cancelled, every consumer reads to the
+captured end, and the session is judged: ``verify``, profit recomputed from the fills by SQL, and where the time went.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from skeet.cli import account as accounts
+from skeet.cli import platform
+from skeet.cli.demo_report import judge
+from skeet.cli.desk import Desk, command_meta, fresh_key, validity
+from skeet.cli.exchange_admin import ExchangeAdmin
+from skeet.cli.output import console
+from skeet.config import Settings, load_settings
+from skeet.core.commands import CancelAllOrders
+from skeet.core.errors import InfrastructureError
+from skeet.streams.progress import await_caught_up
+
+SPEED = "4"
+"""Arrivals per natural arrival: busy enough for a minute to be worth watching, natural enough to look like a market."""
+
+QUIET_DEADLINE_S = 90.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoAccount:
+    """One account of the demo, its money and the strategy that trades it."""
+
+    name: str
+    instance: str
+    strategy: str
+    instrument: str
+    deposits: Mapping[str, str]
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+ACCOUNTS = (
+    DemoAccount(
+        name="demo-trend",
+        instance="trend-btc",
+        strategy="ema-cross",
+        instrument="SIM:BTC/USDT",
+        deposits={"USDT": "100000"},
+    ),
+    DemoAccount(
+        name="demo-maker",
+        instance="maker-eth",
+        strategy="market-maker",
+        instrument="SIM:ETH/USDT",
+        deposits={"USDT": "100000", "ETH": "25"},
+    ),
+)
+
+
+def demo(
+    for_s: Annotated[
+        int | None,
+        typer.Option("--for", min=5, metavar="SECONDS", help="Run headless this long, then verify and report."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --for: print the report as JSON.")] = False,
+) -> None:
+    """Start everything, trade two demo accounts on the simulated exchange, and watch."""
+    os.environ.setdefault("SKEET_SIM__SPEED", SPEED)
+    _say("skeet up")
+    platform.up()
+    settings = load_settings()
+    for each in ACCOUNTS:
+        _open(settings, each)
+        _start(each)
+    if for_s is None:
+        _watch()
+        return
+    _trade(for_s)
+    _quiesce(settings)
+    report = judge(settings, [each.instance for each in ACCOUNTS])
+    report.show(as_json=as_json)
+    if not report.clean:
+        raise typer.Exit(1)
+
+
+def _say(command: str) -> None:
+    console().print(f"[dim]$[/dim] [b]{command}[/b]", highlight=False)
+
+
+def _open(settings: Settings, each: DemoAccount) -> None:
+    """Open and fund the account, unless an earlier demo did."""
+    from skeet.projections import queries
+
+    if any(row["account_id"] == each.name for row in queries.accounts(settings)):
+        return
+    _say(f"skeet account create {each.name}")
+    accounts.create(each.name)
+    for asset, amount in each.deposits.items():
+        _say(f"skeet account deposit {each.name} {asset} {amount}")
+        accounts.deposit(each.name, asset, amount, key=f"demo-{each.name}-{asset}")
+
+
+def _start(each: DemoAccount) -> None:
+    from skeet.cli import strategy
+
+    parameters = [f"{name}={value}" for name, value in each.parameters.items()]
+    shown = "".join(f" --param {parameter}" for parameter in parameters)
+    _say(
+        f"skeet strategy start {each.instance} --strategy {each.strategy} --account {each.name} "
+        f"--instrument {each.instrument}{shown}"
+    )
+    strategy.start(
+        each.instance, strategy=each.strategy, account=each.name, instrument=each.instrument, param=parameters
+    )
+
+
+def _watch() -> None:
+    from skeet.cli.watch import watch
+
+    watch()
+    console().print(
+        "\nThe platform goes on. Next: [b]skeet order list[/b] · [b]skeet trace ORDER_ID[/b] · "
+        '[b]skeet sql "SELECT * FROM trades LIMIT 5"[/b] · [b]skeet verify[/b] · [b]skeet down[/b]'
+    )
+
+
+def _trade(seconds: int) -> None:
+    columns = (TextColumn("trading"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(), transient=True) as progress:
+        task = progress.add_task("trading", total=seconds)
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(0.5, left))
+            progress.update(task, completed=seconds - left)
+
+
+def _quiesce(settings: Settings) -> None:
+    """Stop what makes new events, in the order in which they cause each other, and wait until all of it is folded."""
+    from skeet.cli import strategy
+
+    for each in ACCOUNTS:
+        _say(f"skeet strategy stop {each.instance}")
+        strategy.stop(each.instance)
+    _say("skeet order cancel --all")
+    for each in ACCOUNTS:
+        cancel_all(settings, each.name)
+    _await_no_open_orders(settings)
+    _say("skeet sim pause")
+    ExchangeAdmin(settings).pause()
+    from skeet.wiring import ROLES
+
+    await_caught_up(settings, [role.group for role in ROLES.values() if role.group], QUIET_DEADLINE_S)
+
+
+def cancel_all(settings: Settings, account: str) -> None:
+    """Ask for the cancel of every open order of the account."""
+    now_ns = time.time_ns()
+    with Desk(settings) as desk:
+        desk.ask(CancelAllOrders(book_id="", **validity(now_ns)), command_meta(settings, account, fresh_key(), now_ns))
+
+
+def _await_no_open_orders(settings: Settings) -> None:
+    from skeet.projections import queries
+
+    until = time.monotonic() + QUIET_DEADLINE_S
+    while left := _open_orders(queries, settings):
+        if time.monotonic() > until:
+            raise InfrastructureError(f"orders still open after {QUIET_DEADLINE_S:.0f} s: {json.dumps(left)}")
+        time.sleep(0.3)
+
+
+def _open_orders(queries: Any, settings: Settings) -> list[str]:
+    return [
+        row["order_id"] for each in ACCOUNTS for row in queries.orders(settings, account_id=each.name, only_open=True)
+    ]
