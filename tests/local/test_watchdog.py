@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import queue
+import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
 
@@ -9,7 +12,8 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from skeet.local.watchdog import SAMPLE_INTERVAL_S, STILL_S, Sample, sample_group, stuck
+from skeet.local import watchdog
+from skeet.local.watchdog import SAMPLE_INTERVAL_S, STILL_S, Sample, Watchdog, sample_group, stuck
 
 PLACE = ("orders", 0)
 
@@ -76,3 +80,51 @@ def test_sample_holds_committed_positions_and_ends(kafka: str) -> None:
     consumer.close()
     sample = sample_group(admin, group)
     assert (sample.committed, sample.end) == ({(topic, 0): 2}, {(topic, 0): 5})
+
+
+@pytest.mark.integration
+def test_assigned_but_idle_group_is_restarted_and_a_working_one_is_not(
+    kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("STILL_S", 2.0), ("WAITED_S", 1.0), ("SAMPLE_INTERVAL_S", 0.25)):
+        monkeypatch.setattr(watchdog, name, seconds)
+    topics = {name: f"t{uuid.uuid4().hex}" for name in ("idle", "working")}
+    groups = {name: f"g{uuid.uuid4().hex}" for name in topics}
+    admin = AdminClient({"bootstrap.servers": kafka})
+    for made in admin.create_topics([NewTopic(topic, 1, 1) for topic in topics.values()]).values():
+        made.result(10)
+    consumers = {
+        name: Consumer(
+            {
+                "bootstrap.servers": kafka,
+                "group.id": groups[name],
+                "auto.offset.reset": "earliest",
+                "enable.auto.commit": False,
+            }
+        )
+        for name in topics
+    }
+    producer = Producer({"bootstrap.servers": kafka})
+    restarted: queue.SimpleQueue[str] = queue.SimpleQueue()
+    dog = Watchdog(kafka, groups, lambda _: 0.0, lambda name, _: restarted.put(name))
+    thread = threading.Thread(target=dog.run)
+    thread.start()
+    try:
+        for name, consumer in consumers.items():
+            consumer.subscribe([topics[name]])
+        deadline = time.monotonic() + 20
+        while restarted.empty() and time.monotonic() < deadline:
+            for topic in topics.values():
+                producer.produce(topic, b"x")
+            producer.flush(10)
+            consumers["idle"].poll(0)  # alive for the broker, but it never commits
+            message = consumers["working"].poll(0.05)
+            if message is not None and message.error() is None:
+                consumers["working"].commit(message, asynchronous=False)
+        assert restarted.get(timeout=1) == "idle"
+        assert restarted.empty()
+    finally:
+        dog.stop()
+        thread.join(10)
+        for consumer in consumers.values():
+            consumer.close()

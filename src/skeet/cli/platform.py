@@ -132,12 +132,14 @@ def _installation() -> Installation:
 
 def _prepare(installation: Installation, before: PlatformState, port_base: int | None) -> None:
     """Directories, ports, secrets, downloads: everything that can fail with one clear line, before anything starts."""
+    # What a killed supervisor left behind holds its ports rightly; the new one takes it over.
+    ours = {record.name for record in before.processes if record.identity is not None and record.identity.alive}
+    if ours and port_base is not None:
+        raise InvalidInput("parts of the platform still run; their ports cannot change now, run `skeet down` first")
     installation.create()
     settings = load_settings()
     external = external_parts(settings, installation)
     ports = write_endpoints(installation, external, port_base)
-    # What a killed supervisor left behind holds its ports rightly; the new one takes it over.
-    ours = {record.name for record in before.processes if record.identity is not None and record.identity.alive}
     for name, port in ports.items():
         if name.removesuffix("-controller") not in ours and (name != "sim" or settings.feed.venue == "sim"):
             require_free(name, port)

@@ -61,7 +61,7 @@ class Child:
         if record.identity is None or not record.identity.alive or not self._ready.exists():
             return False
         self.identity, self.restarts, self.since = record.identity, record.restarts, record.since
-        self.state = State.READY
+        self.state, self.last_exit = State.READY, record.last_exit
         return True
 
     def ended(self) -> bool:
