@@ -181,7 +181,16 @@ class Exchange:
                 f"{content['commission']}; use these settings, or another data directory"
             )
         self._load(content)
-        self._start_log()
+        # More than one log follows only a snapshot whose successor cannot be read.
+        for number in self._snapshots.logs_from(self._number):
+            self._number = number
+            self._start_log()
+            self._replay()
+        if self._log is None:
+            self._start_log()
+        self._journal.finish_replay()
+
+    def _replay(self) -> None:
         assert self._log is not None
         for record in self._log.read():
             command, ts_ns = from_record(record)
@@ -189,7 +198,6 @@ class Exchange:
                 self._perform(command, ts_ns)
             except Rejection:
                 pass  # it was refused then, too
-        self._journal.finish_replay()
 
     def _begin(self) -> None:
         """A fresh exchange: history, a warm book, the first snapshot."""

@@ -111,6 +111,11 @@ class SnapshotStore:
         """The log of the commands after snapshot `number`."""
         return self._directory / f"commands-{number:08d}.jsonl"
 
+    def logs_from(self, number: int) -> list[int]:
+        """Numbers of the command logs that continue snapshot `number`, in order."""
+        names = self._directory.glob("commands-*.jsonl")
+        return sorted(each for each in (int(path.stem.rpartition("-")[2]) for path in names) if each >= number)
+
     def _path(self, number: int) -> Path:
         return self._directory / f"snapshot-{number:08d}.json"
 
