@@ -45,9 +45,24 @@ class ExchangeAdmin:
         """Let the flow go on."""
         self._post("flow", {"paused": False})
 
+    def set_speed(self, speed: float) -> None:
+        """Seconds of background flow per second."""
+        self._post("flow", {"speed": speed})
+
+    def behave(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """Set behaviours; all of them as they are then."""
+        return self._post("behaviour", changes)
+
+    def status(self) -> dict[str, Any]:
+        """Instruments, flow, behaviours, counts."""
+        return self._call("status", None)
+
     def _post(self, route: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._call(route, json.dumps(body).encode())
+
+    def _call(self, route: str, body: bytes | None) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
-        request = Request(f"{self._url}/{route}", json.dumps(body).encode(), headers)
+        request = Request(f"{self._url}/{route}", body, headers)
         try:
             with urlopen(request, timeout=TIMEOUT_S) as answer:
                 return dict(json.load(answer))
