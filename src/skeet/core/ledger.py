@@ -49,6 +49,17 @@ class Execution:
     released: Decimal
 
 
+def amount_of(value: Decimal) -> Decimal:
+    """The value at the scale of account amounts; a product of two amounts carries twice as many (zero) places.
+
+    Raises
+    ------
+    decimal.Inexact
+        digits would be lost: prices and quantities finer than an account can hold.
+    """
+    return value.quantize(SMALLEST)
+
+
 def assets_of(instrument_id: str) -> tuple[str, str]:
     """Base and quote of ``VENUE:BASE/QUOTE`` (instrument ids name them and never change)."""
     base, _, quote = instrument_id.partition(":")[2].partition("/")
@@ -62,7 +73,7 @@ def reservation(
     base, quote = assets_of(instrument_id)
     if side is Side.SELL:
         return base, quantity
-    notional = limit_price * quantity
+    notional = amount_of(limit_price * quantity)
     return quote, notional + fee_amount(notional, taker_fee)
 
 
@@ -91,7 +102,7 @@ def release(asset: str, amount: Decimal, book_id: str) -> tuple[Posting, ...]:
 
 def settle(execution: Execution, free: Mapping[str, Decimal], book_id: str) -> tuple[Posting, ...]:
     """The lines of one fill. ``free`` is what the account has free before it (missing: nothing)."""
-    value = execution.price * execution.quantity
+    value = amount_of(execution.price * execution.quantity)
     sign = 1 if execution.side is Side.BUY else -1
     market = {execution.base: -sign * execution.quantity, execution.quote: sign * value}
     lines = {(LedgerAccount.MARKET, asset): amount for asset, amount in market.items()}

@@ -1,0 +1,165 @@
+"""From a message to account events: the impure edge of ``decide``, for the desk's loop and for nothing else.
+
+Every event is encoded before any state changes, so that an input that fails, whichever way, has changed nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from confluent_kafka import Message
+
+from skeet.agents.desk_books import Books
+from skeet.agents.desk_outside import Outside
+from skeet.agents.desk_snapshots import partition_account
+from skeet.config import Settings
+from skeet.core.account import decide, decide_kill, stamp
+from skeet.core.account_state import AccountState
+from skeet.core.accounts import AccountEvent, AccountHalted, ControlApplied
+from skeet.core.control import DeadLetter, KillSwitchSet
+from skeet.core.errors import DecodeError, InvalidInput, UnknownEvent
+from skeet.core.ids import derive_id
+from skeet.core.record import Meta, Out, Record, TopicPosition
+from skeet.core.values import NS_PER_MS, AccountId, PrincipalId, TenantId, exact_arithmetic
+from skeet.process import logger
+from skeet.schemas.codec import Codec
+from skeet.streams.partitioner import partition_of
+from skeet.streams.reading import record_of
+from skeet.streams.topics import ACCOUNT_EVENTS, DEAD_LETTERS
+from skeet.streams.transactional import Encoded, encode
+
+MAX_DEAD_LETTER_BYTES = 500_000
+"""More of an unreadable record is cut off: its position says where the rest is."""
+
+
+class DeskInputs:
+    """Turns inputs and control into encoded account events, and keeps the books in step."""
+
+    def __init__(self, settings: Settings, codec: Codec, books: Books, outside: Outside) -> None:
+        self._settings = settings
+        self._codec = codec
+        self._books = books
+        self._outside = outside
+
+    def outs_of(self, message: Message) -> list[Encoded]:
+        """The events that the message causes; a record nobody can read becomes a dead letter and the partition goes on.
+
+        Raises
+        ------
+        Exception
+            deciding or encoding failed; nothing has changed.
+        """
+        try:
+            record = record_of(self._codec, message, self._settings.kafka.topic_prefix)
+            account_id = self._account_of(message, record)
+        except (DecodeError, UnknownEvent, InvalidInput) as error:
+            return self.dead_letter(message, error)
+        return self._decided(message.partition(), account_id, record)
+
+    def dead_letter(self, message: Message, cause: Exception) -> list[Encoded]:
+        """The message as a dead letter; the open account it was for, if that can be known, is halted."""
+        prefix = self._settings.kafka.topic_prefix
+        at = TopicPosition(message.topic().removeprefix(prefix), message.partition(), message.offset())
+        meta = _platform_meta(derive_id("dead-letter", "desk", str(at)), str(at), message.timestamp()[1] * NS_PER_MS)
+        letter = DeadLetter(
+            role="desk",
+            topic=at.topic,
+            partition=at.partition,
+            offset=at.offset,
+            key=message.key() or b"",
+            value=(message.value() or b"")[:MAX_DEAD_LETTER_BYTES],
+            cause=f"{type(cause).__name__}: {cause}",
+        )
+        logger().error("dead letter", at=str(at), cause=letter.cause)
+        out: Out[Any] = Out(topic=DEAD_LETTERS.name, key=at.topic, event=letter, meta=meta)
+        outs = [encode(self._codec, out)]
+        account_id = _text(message.key())
+        state = self._books.state(at.partition, account_id) if account_id else None
+        if state is not None and state.opened and not state.halted:
+            halt = AccountHalted(reason=f"{at} could not be processed: {letter.cause}")
+            record: Record[Any] = Record(event=letter, meta=meta, at=at, log_ns=meta.ts_event)
+            outs += self._recorded(at.partition, state, record, self._outside.context(record.log_ns).now_ns, (halt,))
+        return outs
+
+    def apply_control(self) -> list[Encoded]:
+        """ControlApplied for every owned partition that has not echoed the newest control events, and kill cancels."""
+        outs: list[Encoded] = []
+        newest = self._outside.control.offset
+        for partition in self._books.partitions:
+            pseudo = self._books.state(partition, partition_account(partition))
+            if pseudo.control_offset < newest:
+                for record in self._outside.control_records:
+                    if record.at.offset > pseudo.control_offset:
+                        outs += self._control_applied(partition, pseudo, record)
+        return outs
+
+    def _control_applied(self, partition: int, pseudo: AccountState, record: Record[Any]) -> list[Encoded]:
+        now_ns = self._outside.context(record.log_ns).now_ns
+        applied = ControlApplied(control_offset=record.at.offset, control_event=type(record.event).__name__)
+        outs = self._recorded(partition, pseudo, record, now_ns, (applied,))
+        if isinstance(record.event, KillSwitchSet) and record.meta is not None:
+            for state in self._books.states(partition):
+                cancels = decide_kill(state, record.event, record.meta.event_id)
+                outs += self._recorded(partition, state, record, now_ns, cancels)
+        return outs
+
+    def _decided(self, partition: int, account_id: str, record: Record[Any]) -> list[Encoded]:
+        state = self._books.state(partition, account_id)
+        context = self._outside.context(record.log_ns, getattr(record.event, "instrument_id", ""))
+        with exact_arithmetic():
+            return self._recorded(partition, state, record, context.now_ns, decide(state, record, context))
+
+    def _recorded(
+        self, partition: int, state: AccountState, record: Record[Any], now_ns: int, events: tuple[AccountEvent, ...]
+    ) -> list[Encoded]:
+        """Encode all, then take all into the books."""
+        metas = stamp(state, record, now_ns, events)
+        outs = [self._encoded(partition, event, meta) for event, meta in zip(events, metas, strict=True)]
+        with exact_arithmetic():
+            for event, meta in zip(events, metas, strict=True):
+                self._books.apply(partition, event, meta)
+        return outs
+
+    def _encoded(self, partition: int, event: AccountEvent, meta: Meta) -> Encoded:
+        out: Out[Any] = Out(topic=ACCOUNT_EVENTS.name, key=meta.account_id, event=event, meta=meta, partition=partition)
+        return encode(self._codec, out)
+
+    def _account_of(self, message: Message, record: Record[Any]) -> str:
+        """The account the record is about, which must be its key and belong into its partition.
+
+        Raises
+        ------
+        InvalidInput
+            a writer with another partitioner, or a wrong key, would give one account two writers.
+        """
+        account_id = record.meta.account_id if record.meta is not None else ""
+        if not account_id or account_id.startswith("~"):
+            raise InvalidInput(f"account_id is {account_id!r}; expected the id of an account")
+        if _text(message.key()) != account_id:
+            raise InvalidInput(f"the key is {message.key()!r}; expected account_id {account_id!r}")
+        belongs = partition_of(account_id.encode(), self._settings.kafka.account_partitions)
+        if belongs != message.partition():
+            raise InvalidInput(f"{account_id} belongs to partition {belongs}; use the murmur2 partitioner")
+        return account_id
+
+
+def _platform_meta(identity: str, cause_at: str, at_ns: int) -> Meta:
+    event_id = derive_id("event", identity)
+    return Meta(
+        event_id=event_id,
+        tenant_id=TenantId(""),
+        account_id=AccountId(""),
+        principal_id=PrincipalId("desk"),
+        correlation_id=event_id,
+        causation_id=event_id,
+        cause_at=cause_at,
+        ts_event=at_ns,
+        ts_init=at_ns,
+    )
+
+
+def _text(key: bytes | None) -> str:
+    try:
+        return (key or b"").decode()
+    except UnicodeDecodeError:
+        return ""
