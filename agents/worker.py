@@ -1,0 +1,55 @@
+"""The role ``worker``: bars, reference, signals and the clock in one Faust process.
+
+Run as many as wanted: partitions are shared out so that one instrument's records meet in one worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from skeet.agents.bars import BarsAgent
+from skeet.agents.clock import run_clock
+from skeet.agents.reference import ReferenceAgent
+from skeet.agents.restoring import TAIL_STATUS, Restorer
+from skeet.config import Settings
+from skeet.process import StopSignal
+from skeet.streams.faust_app import FaustHost, Plan
+from skeet.streams.registry import registered_codec
+from skeet.streams.stages import Stage
+from skeet.streams.topics import CLOCK, MARKET_QUOTES, MARKET_STATUS, MARKET_TRADES, topic_name
+
+GROUP = "worker"
+"""Equal to the role's group in :mod:`skeet.wiring`, which the watchdog follows."""
+
+
+def main(settings: Settings) -> int:
+    """Run until SIGTERM; returns the exit code."""
+    return asyncio.run(_run(settings, StopSignal().install()))
+
+
+async def _run(settings: Settings, stop: StopSignal) -> int:
+    codec = registered_codec(settings)
+    plan = Plan(role="worker", group=GROUP, stages=stages(Restorer(settings, codec)))
+    host = FaustHost(settings, codec, plan)
+    return await host.run(stop, run_clock(host, topic_name(CLOCK, settings.kafka)))
+
+
+def stages(restorer: Restorer) -> tuple[Stage, ...]:
+    """The worker's machines and what they read."""
+    reference = ReferenceAgent()
+    return (
+        Stage(
+            name="bars",
+            machine=BarsAgent(),
+            inputs=(MARKET_TRADES, MARKET_STATUS),
+            barriers=(CLOCK,),
+            restore=restorer.bars,
+        ),
+        Stage(
+            name="reference",
+            machine=reference,
+            inputs=(MARKET_QUOTES, MARKET_TRADES, MARKET_STATUS),
+            restore=restorer.folded(reference, MARKET_STATUS, TAIL_STATUS),
+            paced=reference,
+        ),
+    )

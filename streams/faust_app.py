@@ -1,0 +1,369 @@
+"""The one place where Faust runs our machines: bytes in, ``step``, bytes out, then the offset.
+
+A record is finished when all it caused is acknowledged, or its dead letter is; only then may its offset be committed. An
+unknown exception ends the process with nothing of that record committed, so that its successor meets it again. Machines
+are stepped one record at a time, in the order of delivery, with ``concurrency=1``; a record delivered twice within one
+assignment is stepped once. Nothing else in SKEET knows Faust: another engine replaces this file and its driver.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import faust
+
+from skeet.config import Settings
+from skeet.core.control import DeadLetter
+from skeet.core.errors import DecodeError, InfrastructureError, UnknownEvent
+from skeet.core.ids import derive_id
+from skeet.core.record import Meta, Out, Record, TopicPosition
+from skeet.core.values import NS_PER_MS, AccountId, PrincipalId, TenantId, exact_arithmetic
+from skeet.process import DRAIN_DEADLINE_S, StopSignal, announce_ready, logger
+from skeet.schemas.codec import Codec
+from skeet.streams.faust_driver import HostedTransport
+from skeet.streams.kafka import group_name, producer
+from skeet.streams.outbox import Outbox
+from skeet.streams.stages import Partition, Stage
+from skeet.streams.topics import DEAD_LETTERS, TOPIC_BY_NAME, PartitionedBy, topic_name
+
+COMMIT_INTERVAL_S = 0.5
+"""How far behind the work the committed positions are: what a kill repeats, at most."""
+PACE_S = 0.025
+"""Paced machines are asked this often; a quarter of the 100 ms they promise."""
+MAX_BARRIERS = 16
+"""Barriers that wait for lagging inputs; the oldest go first, a newer one says more."""
+DRAIN_S = DRAIN_DEADLINE_S / 4
+JOIN_DEADLINE_S = 60.0
+"""A member that gets no assignment for this long gives up and is started again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a process hosts.
+
+    ``group`` names the consumer group (without prefix). ``keys`` reads only these keys of a topic, by topic name, and
+    ``pinned`` only that partition. ``starts`` gives first offsets that win over older committed ones. ``static_member``
+    lets a restarted process take its predecessor's place at once.
+    """
+
+    role: str
+    group: str
+    stages: Sequence[Stage]
+    keys: Mapping[str, bytes] = field(default_factory=dict)
+    pinned: Mapping[str, int] = field(default_factory=dict)
+    starts: Mapping[Partition, int] = field(default_factory=dict)
+    static_member: str = ""
+
+
+@dataclass(slots=True)
+class _Barrier:
+    stage: int
+    record: Record[Any]
+    ends: Mapping[Partition, int]
+
+
+# Twenty lines a second while a broker is away; what cannot be cured raises, and confluent-kafka says the rest.
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+
+class FaustHost:
+    """Runs the stages of a plan in one Faust worker until asked to stop."""
+
+    def __init__(self, settings: Settings, codec: Codec, plan: Plan) -> None:
+        self.bootstrap = settings.kafka.bootstrap
+        self.static_member = plan.static_member
+        self.pinned = {topic_name(TOPIC_BY_NAME[name], settings.kafka): p for name, p in plan.pinned.items()}
+        self._settings = settings
+        self._codec = codec
+        self._plan = plan
+        self._prefix = settings.kafka.topic_prefix
+        self._stages = tuple(plan.stages)
+        self._readers = self._routes()
+        self._keys = {self._prefix + name: key for name, key in plan.keys.items()}
+        self._outbox = Outbox(settings.kafka, codec, producer(settings, f"skeet-{plan.group}"))
+        self._states: list[Any] = []
+        self._next: dict[Partition, int] = {}
+        self._barriers: deque[_Barrier] = deque(maxlen=MAX_BARRIERS)
+        self._captures: set[asyncio.Task[None]] = set()
+        self._warm = False
+        self._assigned = asyncio.Event()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._app = self._make_app()
+
+    @property
+    def assigned(self) -> frozenset[Partition]:
+        """Partitions this process reads now."""
+        return frozenset(self._next)
+
+    async def run(self, stop: StopSignal, *side_tasks: Any) -> int:
+        """Join the group, work until ``stop``, drain, commit, leave. Returns the exit code.
+
+        ``side_tasks`` are coroutines that run beside the machines; one that fails ends the process.
+        """
+        tasks = [asyncio.ensure_future(job) for job in (self._outbox.run(), self._pace(), *side_tasks)]
+        for task in tasks:
+            task.add_done_callback(self._side_task_ended)
+        await self._app.start()
+        ready = asyncio.ensure_future(self._announce())
+        crashed = asyncio.ensure_future(self._app._crashed.wait())
+        stopping = asyncio.ensure_future(stop.wait_async())
+        await asyncio.wait({self._failed, crashed, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        error = self._error()
+        if error is None:
+            await self._within("commit", self._finish())
+        for task in (*tasks, ready, crashed, stopping):
+            task.cancel()
+        if not await self._within("stop of Faust", self._app.stop()):
+            # Faust's services swallow cancellation; what they still hold is not committed, and is read again.
+            os._exit(0 if error is None else 1)
+        if error is not None:
+            raise error
+        return 0
+
+    async def _finish(self) -> None:
+        await self._outbox.drained(DRAIN_S)
+        await self._app.consumer.commit()
+
+    async def _within(self, what: str, job: Any) -> bool:
+        """Whether the job ended in its time; it is not cancelled."""
+        _, unfinished = await asyncio.wait({asyncio.ensure_future(job)}, timeout=DRAIN_S)
+        if unfinished:
+            logger().warning("not in time", what=what, deadline_s=DRAIN_S)
+        return not unfinished
+
+    def fail(self, error: BaseException) -> None:
+        """End the process without finishing anything more."""
+        if not self._failed.done():
+            self._failed.set_exception(error)
+
+    def emit(self, outs: Sequence[Out[Any]]) -> None:
+        """Publish something that no input caused (the clock's tick, a halt)."""
+        self._outbox.add(None, 0, outs)
+
+    async def settled(self, deadline_s: float) -> bool:
+        """Wait until all that was sent is acknowledged."""
+        return await self._outbox.drained(deadline_s)
+
+    # What the driver asks.
+
+    def committable(self) -> Mapping[Partition, int]:
+        """Next offsets of finished records."""
+        return self._outbox.finished
+
+    async def starting(self, committed: Mapping[Partition, int]) -> Mapping[Partition, int]:
+        """Restore the machines as of where reading starts, once per assignment."""
+        if self._warm:
+            return {partition: self._next.get(partition, offset) for partition, offset in committed.items()}
+        starts = {p: max(offset, self._plan.starts.get(p, 0)) for p, offset in committed.items()}
+        began = time.monotonic()
+        states, missing = [], []
+        try:
+            for stage in self._stages:
+                state, outs = await asyncio.to_thread(_restored, stage, starts)
+                states.append(state)
+                missing.extend(outs)
+        except Exception as error:
+            self.fail(error)
+            raise
+        self._states, self._next, self._warm = states, dict(starts), True
+        self.emit(missing)
+        logger().info("restored", partitions=len(starts), seconds=round(time.monotonic() - began, 3))
+        self._assigned.set()
+        return starts
+
+    async def revoking(self) -> None:
+        """Wait for what is in flight; what does not finish in time is repeated by the partitions' next owner."""
+        await self._outbox.drained(DRAIN_S)
+
+    def revoked(self) -> None:
+        """Forget states and positions; the next assignment restores them."""
+        self._warm = False
+        self._next.clear()
+        self._barriers.clear()
+        self._outbox.forget()
+
+    # The stream.
+
+    async def _consume(self, stream: Any) -> None:
+        try:
+            async for event in stream.noack().events():
+                await self._outbox.room()
+                with exact_arithmetic():
+                    self._take(event.message)
+        except Exception as error:
+            self.fail(error)
+            # Returning would let Faust start the agent anew, behind this record.
+            await asyncio.get_running_loop().create_future()
+
+    def _take(self, message: Any) -> None:
+        partition = (message.topic, message.partition)
+        if not self._warm or message.offset < self._next.get(partition, 0):
+            return
+        outs = self._react(message)
+        self._next[partition] = message.offset + 1
+        self._outbox.add(partition, message.offset + 1, outs)
+        if self._barriers:
+            self._pass_barriers()
+
+    def _react(self, message: Any) -> Sequence[Out[Any]]:
+        wanted = self._keys.get(message.topic)
+        if wanted is not None and message.key != wanted:
+            return ()
+        try:
+            record = self._record(message)
+        except DecodeError as error:
+            return (self._dead_letter(message, error),)
+        except UnknownEvent as error:
+            if TOPIC_BY_NAME[message.topic.removeprefix(self._prefix)].partitioned_by is PartitionedBy.ACCOUNT:
+                raise
+            return (self._dead_letter(message, error),)
+        outs: list[Out[Any]] = []
+        for index, behind_barrier in self._readers[message.topic]:
+            if behind_barrier:
+                self._capture(index, record)
+            else:
+                outs.extend(self._step(index, record))
+        return outs
+
+    def _step(self, index: int, record: Record[Any]) -> Sequence[Out[Any]]:
+        self._states[index], outs = self._stages[index].machine.step(self._states[index], record)
+        return outs
+
+    def _record(self, message: Any) -> Record[Any]:
+        event, meta = self._codec.decode(message.value or b"")
+        at = TopicPosition(message.topic.removeprefix(self._prefix), message.partition, message.offset)
+        return Record(event=event, meta=meta, at=at, log_ns=round((message.timestamp or 0) * 1000) * NS_PER_MS)
+
+    def _dead_letter(self, message: Any, error: Exception) -> Out[Any]:
+        topic = message.topic.removeprefix(self._prefix)
+        identity = derive_id("dead-letter", self._plan.role, topic, message.partition, message.offset)
+        at_ns = round((message.timestamp or 0) * 1000) * NS_PER_MS
+        logger().warning(
+            "dead letter", topic=topic, partition=message.partition, offset=message.offset, cause=str(error)
+        )
+        letter = DeadLetter(
+            role=self._plan.role,
+            topic=topic,
+            partition=message.partition,
+            offset=message.offset,
+            key=message.key or b"",
+            value=message.value or b"",
+            cause=f"{type(error).__name__}: {error}",
+        )
+        meta = Meta(
+            event_id=identity,
+            tenant_id=TenantId(""),
+            account_id=AccountId(""),
+            principal_id=PrincipalId(self._plan.role),
+            correlation_id=identity,
+            causation_id=identity,
+            cause_at=f"{topic}/{message.partition}/{message.offset}",
+            ts_event=at_ns,
+            ts_init=at_ns,
+        )
+        return Out(topic=DEAD_LETTERS.name, key=topic, event=letter, meta=meta)
+
+    # Barriers: a clock tick waits until the stage has read what its inputs held when the tick came.
+
+    def _capture(self, index: int, record: Record[Any]) -> None:
+        task = asyncio.ensure_future(self._captured(index, record))
+        self._captures.add(task)
+        task.add_done_callback(self._captures.discard)
+
+    async def _captured(self, index: int, record: Record[Any]) -> None:
+        topics = {topic_name(topic, self._settings.kafka) for topic in self._stages[index].inputs}
+        assigned = [tp for tp in self._app.consumer.assignment() if tp.topic in topics]
+        try:
+            ends = await self._app.consumer.highwaters(*assigned)
+        except Exception as error:
+            # A tick that finds no broker is skipped; the next one does its work.
+            logger().warning("ends not captured", error=repr(error))
+            return
+        self._barriers.append(_Barrier(index, record, {(tp.topic, tp.partition): end for tp, end in ends.items()}))
+        with exact_arithmetic():
+            self._pass_barriers()
+
+    def _pass_barriers(self) -> None:
+        while self._barriers and self._warm and self._reached(self._barriers[0].ends):
+            barrier = self._barriers.popleft()
+            self.emit(self._step(barrier.stage, barrier.record))
+
+    def _reached(self, ends: Mapping[Partition, int]) -> bool:
+        return all(self._next.get(partition, 0) >= end for partition, end in ends.items())
+
+    async def _pace(self) -> None:
+        paced = [(index, stage.paced) for index, stage in enumerate(self._stages) if stage.paced is not None]
+        while paced:
+            await asyncio.sleep(PACE_S)
+            if not self._warm:
+                continue
+            for index, machine in paced:
+                with exact_arithmetic():
+                    self._states[index], outs = machine.due(self._states[index], time.time_ns())
+                if outs:
+                    self.emit(outs)
+
+    # Wiring.
+
+    def _routes(self) -> dict[str, tuple[tuple[int, bool], ...]]:
+        routes: dict[str, list[tuple[int, bool]]] = {}
+        for index, stage in enumerate(self._stages):
+            for topics, behind_barrier in ((stage.inputs, False), (stage.barriers, True)):
+                for topic in topics:
+                    routes.setdefault(topic_name(topic, self._settings.kafka), []).append((index, behind_barrier))
+        return {name: tuple(readers) for name, readers in routes.items()}
+
+    def _make_app(self) -> Any:
+        app = faust.App(
+            group_name(self._settings, self._plan.group),
+            broker=";".join(f"kafka://{address}" for address in self.bootstrap.split(",")),
+            store="memory://",
+            datadir=Path("/nonexistent"),
+            web_enabled=False,
+            topic_disable_leader=True,
+            topic_allow_declare=False,
+            broker_commit_interval=COMMIT_INTERVAL_S,
+            producer_linger=0.0,
+            stream_wait_empty=False,
+        )
+        transport = HostedTransport(app.conf.broker_consumer, app, loop=asyncio.get_running_loop())
+        transport.host = self
+        app.transport = transport
+        channel = app.topic(
+            *self._readers, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
+        )
+        app.agent(channel, concurrency=1, name=self._plan.role)(self._consume)
+        return app
+
+    async def _announce(self) -> None:
+        try:
+            await asyncio.wait_for(self._assigned.wait(), JOIN_DEADLINE_S)
+        except TimeoutError:
+            self.fail(InfrastructureError(f"no partitions were assigned for {JOIN_DEADLINE_S:.0f} s"))
+            return
+        announce_ready()
+
+    def _side_task_ended(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self.fail(task.exception() or InfrastructureError("a side task ended"))
+
+    def _error(self) -> BaseException | None:
+        if self._failed.done():
+            return self._failed.exception()
+        if self._app._crashed.is_set():
+            reason = self._app._crash_reason
+            return InfrastructureError(f"Faust crashed: {reason!r}")
+        return None
+
+
+def _restored(stage: Stage, starts: Mapping[Partition, int]) -> tuple[Any, Sequence[Out[Any]]]:
+    with exact_arithmetic():
+        return stage.restore(starts) if stage.restore is not None else (stage.machine.initial(), ())
