@@ -1,0 +1,29 @@
+"""The newest value of each key of ``control.events.v1``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from skeet.verify.books import Values
+from skeet.verify.log import Entry
+
+
+@dataclass(slots=True)
+class Controls:
+    """Kill switches and limits by scope, strategies by instance; each with the record's offset and type."""
+
+    kills: dict[str, tuple[int, Values]] = field(default_factory=dict)
+    limits: dict[str, tuple[int, Values]] = field(default_factory=dict)
+    strategies: dict[str, tuple[int, str, Values]] = field(default_factory=dict)
+
+    def add(self, entry: Entry) -> None:
+        """Take one readable record of the control topic."""
+        assert entry.schema is not None
+        name, values = entry.schema.name, entry.values
+        match name:
+            case "KillSwitchSet":
+                self.kills[values["scope"]] = (entry.offset, values)
+            case "LimitsSet":
+                self.limits[values["scope"]] = (entry.offset, values)
+            case "StrategyStarted" | "StrategyStopped" | "StrategyHalted":
+                self.strategies[values["instance_id"]] = (entry.offset, name, values)
