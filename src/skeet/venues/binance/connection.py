@@ -39,6 +39,8 @@ class Venue:
 
     name: str
     options: Mapping[str, Any] = field(repr=False)
+    limited: bool = True
+    """Whether requests are rationed by the venue's weights; the simulated exchange has none."""
 
 
 def venue_of(settings: Settings) -> Venue:
@@ -54,7 +56,7 @@ def venue_of(settings: Settings) -> Venue:
             if not settings.sim.url:
                 raise InvalidInput("SKEET_SIM__URL is empty: start the simulated exchange with `skeet up`")
             rest = settings.sim.url
-            return Venue(name="SIM", options=ccxt_settings(rest, rest.replace("http", "ws", 1)))
+            return Venue(name="SIM", options=ccxt_settings(rest, rest.replace("http", "ws", 1)), limited=False)
         case "binance":
             options = {"defaultType": "spot", "fetchMarkets": {"types": ["spot"]}, "fetchMargins": False}
             api_key = settings.feed.api_key.get_secret_value()
@@ -68,11 +70,10 @@ def venue_of(settings: Settings) -> Venue:
 class Connection:
     """One client of the venue: :meth:`stream` for frames, the rest for REST. Always :meth:`close` it."""
 
-    def __init__(self, venue: Venue, on_frame: OnFrame) -> None:
+    def __init__(self, venue: Venue) -> None:
         from ccxt.pro.binance import binance  # 4 s and 120 MB: only the feed's own process pays for it
 
         self.venue = venue
-        self._on_frame = on_frame
         self._exchange: Any = binance({"timeout": REQUEST_TIMEOUT_MS, **venue.options})
         self._stream_index = 0
 
@@ -92,8 +93,8 @@ class Connection:
             raise InvalidInput(f"SKEET_FEED__SYMBOLS has {unknown[0]}, which {self.venue.name} does not list")
         return [markets[symbol] for symbol in symbols]
 
-    async def stream(self, venue_symbols: Sequence[str]) -> None:
-        """Subscribe and deliver frames; returns never, raises when the connection is lost.
+    async def stream(self, venue_symbols: Sequence[str], on_frame: OnFrame, on_connected: Callable[[], None]) -> None:
+        """Connect, subscribe and deliver frames; returns never, raises when the connection is lost.
 
         Raises
         ------
@@ -104,12 +105,16 @@ class Connection:
         # ccxt keeps one client per address; a new index makes a new connection after a lost one.
         url = f"{exchange.urls['api']['ws']['spot']}/{self._stream_index}"
         self._stream_index += 1
-        self._hook(exchange.client(url))
+        client = exchange.client(url)
+        _hook(client, on_frame)
         parameters = [f"{symbol.lower()}@{channel}" for symbol in venue_symbols for channel in CHANNELS]
         request = {"method": "SUBSCRIBE", "params": parameters, "id": 1}
         try:
             # Nothing ever resolves this future; ccxt rejects it when the connection ends.
-            await exchange.watch(url, "frames", request, "frames", {"id": "frames"})
+            ended = exchange.watch(url, "frames", request, "frames", {"id": "frames"})
+            await client.connected
+            on_connected()
+            await ended
         except asyncio.CancelledError:
             raise
         except Exception as error:  # ccxt's NetworkError, and whatever aiohttp raised beneath it
@@ -138,18 +143,6 @@ class Connection:
         """Close every socket; idempotent."""
         await self._exchange.close()
 
-    def _hook(self, client: Any) -> None:
-        original, on_frame = client.handle_text_or_binary_message, self._on_frame
-
-        def take(frame: str) -> None:
-            received_ns = time.time_ns()
-            if frame.startswith(MARKET_FRAME):
-                on_frame(frame, received_ns)
-            else:
-                original(frame)
-
-        client.handle_text_or_binary_message = take
-
     async def _drop(self, url: str) -> None:
         client = self._exchange.clients.pop(url, None)
         if client is not None and not client.closed():
@@ -169,7 +162,8 @@ class Connection:
         exchange = self._exchange
         headers = {"X-MBX-APIKEY": exchange.apiKey} if exchange.apiKey else None
         url = f"{exchange.urls['api']['public']}/{path}?{urlencode(parameters)}"
-        await exchange.throttle(REQUEST_WEIGHT[path] * WEIGHT_TO_COST)
+        if self.venue.limited:
+            await exchange.throttle(REQUEST_WEIGHT[path] * WEIGHT_TO_COST)
         await self._ask(exchange.fetch(url, "GET", headers))
         # fetch keeps the body before it returns, and nothing else runs in between.
         return exchange.last_http_response, time.time_ns()
@@ -183,3 +177,17 @@ class Connection:
             raise InfrastructureError(f"{self.venue.name}: {error}") from error
         except BaseError as error:
             raise VenueError(f"{self.venue.name}: {error}") from error
+
+
+def _hook(client: Any, on_frame: OnFrame) -> None:
+    """Stand before ccxt's own handling of what the socket received."""
+    original = client.handle_text_or_binary_message
+
+    def take(frame: str) -> None:
+        received_ns = time.time_ns()
+        if frame.startswith(MARKET_FRAME):
+            on_frame(frame, received_ns)
+        else:
+            original(frame)
+
+    client.handle_text_or_binary_message = take

@@ -15,12 +15,13 @@ from typing import Any
 import orjson
 
 from skeet.core.errors import DecodeError, UnknownEvent
-from skeet.core.market import BookDelta, BookSnapshot, Quote, Trade
-from skeet.core.values import NS_PER_MS, Side, rescale, to_mantissa
+from skeet.core.market import Bar, BookDelta, BookSnapshot, Quote, Trade
+from skeet.core.values import NS_PER_MS, NS_PER_S, Side, from_mantissa, rescale, to_mantissa
 
 SCALE = 8
 """Decimal places of prices and sizes on the wire of Binance spot, and of every mantissa we make from them."""
 _DIGITS_MARK = -SCALE - 1
+MINUTE_NS = 60 * NS_PER_S
 UNPARSED_EXCERPT = 120
 """How much of a bad frame an error message quotes; the whole frame goes to the dead letters."""
 
@@ -185,6 +186,33 @@ def parse_rest_trade(body: dict[str, Any], instrument_id: str, received_ns: int)
         size_scale=SCALE,
         aggressor_side=_aggressor(body["isBuyerMaker"]),
         backfilled=True,
+    )
+
+
+def parse_minute_bar(row: Sequence[Any], instrument_id: str, received_ns: int) -> Bar:
+    """One row of ``GET /api/v3/klines`` of interval 1m: a closed bar that no record of ours made."""
+    ts_open = _integer(row[0]) * NS_PER_MS
+    return Bar(
+        instrument_id=instrument_id,
+        ts_event=ts_open + MINUTE_NS,
+        ts_init=received_ns,
+        interval="1m",
+        ts_open=ts_open,
+        ts_close=ts_open + MINUTE_NS,
+        revision=0,
+        open_mantissa=mantissa(row[1]),
+        high_mantissa=mantissa(row[2]),
+        low_mantissa=mantissa(row[3]),
+        close_mantissa=mantissa(row[4]),
+        volume_mantissa=mantissa(row[5]),
+        buy_volume_mantissa=mantissa(row[9]),
+        quote_volume=from_mantissa(mantissa(row[7]), SCALE),
+        trade_count=_integer(row[8]),
+        late_trades=0,
+        complete=True,
+        cause_at="",
+        price_scale=SCALE,
+        size_scale=SCALE,
     )
 
 

@@ -33,27 +33,30 @@ Events = tuple[MarketEvent, ...]
 class Gap:
     """Ids ``first`` to ``last`` of a channel, both included, that did not arrive."""
 
+    instrument_id: str
     channel: Channel
     first: int
     last: int
 
-    def opened(self, revealed_by: MarketEvent) -> GapOpened:
-        """The event of its discovery; times are those of the record after the gap."""
+    def opened(self, ts_event: int, ts_init: int) -> GapOpened:
+        """The event of its discovery; times are those of the record behind the gap."""
         return GapOpened(
-            instrument_id=revealed_by.instrument_id,
-            ts_event=revealed_by.ts_event,
-            ts_init=revealed_by.ts_init,
+            instrument_id=self.instrument_id,
+            ts_event=ts_event,
+            ts_init=ts_init,
             channel=self.channel,
             first_missing=self.first,
             last_missing=self.last,
         )
 
-    def closed(self, by: MarketEvent, outcome: GapOutcome, *, recovered: int = 0, reason: str = "") -> GapClosed:
-        """The event of its end; times are those of the record that ended it."""
+    def closed(
+        self, ts_event: int, ts_init: int, outcome: GapOutcome, *, recovered: int = 0, reason: str = ""
+    ) -> GapClosed:
+        """The event of its end; times are those of what ended it."""
         return GapClosed(
-            instrument_id=by.instrument_id,
-            ts_event=by.ts_event,
-            ts_init=by.ts_init,
+            instrument_id=self.instrument_id,
+            ts_event=ts_event,
+            ts_init=ts_init,
             channel=self.channel,
             first_missing=self.first,
             last_missing=self.last,
@@ -61,6 +64,23 @@ class Gap:
             recovered=recovered,
             reason=reason,
         )
+
+    def ended(self, trades: Sequence[Trade], received_ns: int, reason: str = "") -> Events:
+        """The end of a gap in trades: those of it that were fetched, then FILLED if that was all, else UNFILLABLE.
+
+        ``trades`` may reach past the gap on both sides. ``reason`` says why some are missing, where that is known.
+        """
+        inside = {int(trade.trade_id): trade for trade in trades if self.first <= int(trade.trade_id) <= self.last}
+        missing = self.last - self.first + 1 - len(inside)
+        outcome = GapOutcome.UNFILLABLE if missing else GapOutcome.FILLED
+        why = (reason or f"the venue did not give {missing} of them") if missing else ""
+        found = tuple(replace(inside[trade_id], backfilled=True) for trade_id in sorted(inside))
+        return *found, self.closed(received_ns, received_ns, outcome, recovered=len(found), reason=why)
+
+    def unfillable(self, behind: MarketEvent) -> Events:
+        """Discovery and end in one, where there is no venue to ask."""
+        times = (behind.ts_event, behind.ts_init)
+        return self.opened(*times), self.closed(*times, GapOutcome.UNFILLABLE, reason=NO_VENUE)
 
 
 class TradeSequence:
@@ -83,26 +103,18 @@ class TradeSequence:
         self.last_id = trade_id
         if last is None or trade_id == last + 1:
             return (trade,)
-        gap = Gap(channel=Channel.TRADES, first=last + 1, last=trade_id - 1)
+        gap = Gap(instrument_id=trade.instrument_id, channel=Channel.TRADES, first=last + 1, last=trade_id - 1)
         if not self._recoverable:
-            return gap.opened(trade), gap.closed(trade, GapOutcome.UNFILLABLE, reason=NO_VENUE), trade
+            return *gap.unfillable(trade), trade
         self.open_gaps.append(gap)
-        return gap.opened(trade), trade
+        return gap.opened(trade.ts_event, trade.ts_init), trade
 
-    def fill(self, gap: Gap, trades: Sequence[Trade], closing: GapOpened) -> Events:
-        """What the venue gave for an open gap, and its end: FILLED when it was all of it, else UNFILLABLE.
-
-        ``trades`` may reach past the gap on both sides; ``closing`` is the gap's opening with the answer's times.
-        """
+    def fill(self, gap: Gap, trades: Sequence[Trade], received_ns: int, reason: str = "") -> Events:
+        """What the venue gave for an open gap, and its end (:meth:`Gap.ended`); nothing if it is not open any more."""
         if gap not in self.open_gaps:
             return ()
         self.open_gaps.remove(gap)
-        inside = {int(trade.trade_id): trade for trade in trades if gap.first <= int(trade.trade_id) <= gap.last}
-        missing = gap.last - gap.first + 1 - len(inside)
-        outcome = GapOutcome.UNFILLABLE if missing else GapOutcome.FILLED
-        reason = f"the venue does not give {missing} of them" if missing else ""
-        found = tuple(replace(inside[trade_id], backfilled=True) for trade_id in sorted(inside))
-        return *found, gap.closed(closing, outcome, recovered=len(found), reason=reason)
+        return gap.ended(trades, received_ns, reason)
 
 
 class QuoteSequence:
@@ -150,16 +162,21 @@ class BookSequence:
         if delta.first_update_id <= self.last_id + 1:
             self.last_id = delta.last_update_id
             return (delta,)
-        gap = Gap(channel=Channel.BOOK, first=self.last_id + 1, last=delta.first_update_id - 1)
+        gap = Gap(
+            instrument_id=delta.instrument_id,
+            channel=Channel.BOOK,
+            first=self.last_id + 1,
+            last=delta.first_update_id - 1,
+        )
         if not self._recoverable:
             self.last_id = delta.last_update_id
-            return gap.opened(delta), gap.closed(delta, GapOutcome.UNFILLABLE, reason=NO_VENUE), delta
+            return *gap.unfillable(delta), delta
         self.open_gap, self.waiting = gap, True
         self._held.append(delta)
-        return (gap.opened(delta),)
+        return (gap.opened(delta.ts_event, delta.ts_init),)
 
     def on_snapshot(self, snapshot: BookSnapshot) -> Events:
-        """The snapshot and the held diffs that apply to it, after the end of the gap that made it necessary.
+        """The snapshot, the end of the gap that made it necessary, and the held diffs that apply to it.
 
         A snapshot older than the first held diff cannot be used: nothing is returned and another is needed (a recorded
         file has no other: there it is published, with the gap behind it). One older than the chain is a repeat.
@@ -174,7 +191,8 @@ class BookSequence:
             return ()
         events: list[MarketEvent] = [snapshot]
         if self.open_gap is not None:
-            events.append(self.open_gap.closed(snapshot, GapOutcome.RESYNCED, reason=f"snapshot {at}"))
+            times = (snapshot.ts_event, snapshot.ts_init)
+            events.append(self.open_gap.closed(*times, GapOutcome.RESYNCED, reason=f"snapshot {at}"))
         self.open_gap, self.waiting, self.last_id = None, False, at
         self._held.clear()
         for delta in held:

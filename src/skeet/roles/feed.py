@@ -1,0 +1,237 @@
+"""``skeet run feed``: a venue's market data into the log, for as long as both live.
+
+Start: instruments, then history (an instrument the log does not know) or the hole since the last run, then the live
+stream. A lost connection is made again; what was missed in between is a gap like any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from skeet.agents.feed import FeedPublisher
+from skeet.agents.feed_resume import LogEnd, read_log_ends
+from skeet.config import Settings
+from skeet.core.errors import InfrastructureError, VenueError
+from skeet.core.market import Channel
+from skeet.core.values import NS_PER_MS, NS_PER_S, VenueStatus
+from skeet.process import StopSignal, announce_ready, logger
+from skeet.roles.feed_intake import Intake
+from skeet.roles.feed_recovery import Recovery, fetch_trades, first_history, newest_trade_id
+from skeet.streams.registry import registered_codec
+from skeet.venues.binance.connection import Connection, venue_of
+from skeet.venues.binance.instruments import definition_from_market, next_version
+from skeet.venues.binance.normaliser import LastIds, Normaliser
+from skeet.venues.binance.sequences import Gap
+
+FIRST_RECONNECT_S = 0.2
+LAST_RECONNECT_S = 30.0
+"""Waits between connections, doubling; from the first again once a connection stood :data:`STEADY_S`."""
+STEADY_S = 30.0
+RECONNECT_AFTER_SILENCE_S = 60.0
+"""When no instrument was heard of for so long, the connection is made anew, however healthy it looks."""
+
+
+def main(settings: Settings) -> int:
+    """Run until asked to stop; the exit code."""
+    stop = StopSignal().install()
+    asyncio.run(Feed(settings, stop).run())
+    return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Subscribed:
+    """One instrument: its venue symbol and where the log stands."""
+
+    instrument_id: str
+    venue_symbol: str
+    end: LogEnd
+
+
+class Feed:
+    """The process: composes connection, intake and recovery, and runs them."""
+
+    def __init__(self, settings: Settings, stop: StopSignal) -> None:
+        self._settings = settings
+        self._stop = stop
+        self._codec = registered_codec(settings)
+        self._publisher = FeedPublisher(settings, self._codec)
+
+    async def run(self) -> None:
+        """Until asked to stop. Everything published is acknowledged when it returns.
+
+        Raises
+        ------
+        InvalidInput, VenueError, InfrastructureError
+            the process must end; a restart resumes from the log.
+        """
+        venue = venue_of(self._settings)
+        connection = Connection(venue)
+        try:
+            stopping = asyncio.create_task(self._stop.wait_async())
+            starting = asyncio.create_task(self._start(connection))
+            await asyncio.wait({stopping, starting}, return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                starting.cancel()
+                return
+            normaliser, instrument_ids = starting.result()
+            missing = asyncio.Event()
+            intake = Intake(venue.name, normaliser, self._publisher, time.time_ns(), missing)
+            recovery = Recovery(connection, normaliser, self._publisher, intake, instrument_ids, missing)
+            await self._live(connection, intake, recovery, list(instrument_ids), stopping)
+        finally:
+            await connection.close()
+            self._publisher.flush()
+
+    async def _start(self, connection: Connection) -> tuple[Normaliser, Mapping[str, str]]:
+        """Bring the log up to the present, by REST."""
+        subscribed = await self._instruments(connection)
+        last: dict[str, LastIds] = {}
+        for each in subscribed:
+            trade_id = await self._past(connection, each)
+            last[each.instrument_id] = LastIds(
+                trade_id=trade_id,
+                book_update_id=each.end.book_update_id,
+                quote_update_id=each.end.quote_update_id,
+            )
+        instrument_ids = {each.venue_symbol: each.instrument_id for each in subscribed}
+        normaliser = Normaliser(instrument_ids, recoverable=True, last=last)
+        for each in subscribed:
+            _reopen_gaps(normaliser, each.end)
+        return normaliser, instrument_ids
+
+    async def _instruments(self, connection: Connection) -> list[_Subscribed]:
+        markets = await connection.load_markets(self._settings.feed.symbols)
+        found = [definition_from_market(market, connection.venue.name, time.time_ns()) for market in markets]
+        ends = await asyncio.to_thread(
+            read_log_ends, self._settings, self._codec, [each.instrument_id for each in found]
+        )
+        self._publisher.events(
+            version
+            for each in found
+            if (version := next_version(each, ends[each.instrument_id].definition)) is not None
+        )
+        self._publisher.flush()
+        return [
+            _Subscribed(instrument_id=each.instrument_id, venue_symbol=each.venue_symbol, end=ends[each.instrument_id])
+            for each in found
+        ]
+
+    async def _past(self, connection: Connection, each: _Subscribed) -> int | None:
+        """History at the first start, the hole since the last run at any other; the id of the last trade published."""
+        feed = self._settings.feed
+        if each.end.trade_id is None:
+            if not feed.history_days:
+                return None
+            return await first_history(
+                connection,
+                self._publisher,
+                each.venue_symbol,
+                each.instrument_id,
+                feed.history_days,
+                feed.history_trades_hours,
+            )
+        return await self._catch_up(connection, each, each.end.trade_id)
+
+    async def _catch_up(self, connection: Connection, each: _Subscribed, last_id: int) -> int:
+        newest = await newest_trade_id(connection, each.venue_symbol)
+        if newest is None or newest < last_id:
+            raise VenueError(
+                f"{each.instrument_id}: the log ends with trade {last_id}, the venue with {newest}: "
+                "it is not the same market any more; start a new log with `skeet reset`"
+            )
+        if newest == last_id:
+            return last_id
+        gap = Gap(instrument_id=each.instrument_id, channel=Channel.TRADES, first=last_id + 1, last=newest)
+        trades, received_ns = await fetch_trades(connection, each.venue_symbol, each.instrument_id, gap.first, gap.last)
+        self._publisher.events([gap.opened(received_ns, received_ns)])
+        self._publisher.events(gap.ended(trades, received_ns))
+        self._publisher.flush()
+        logger().info("caught up", instrument=each.instrument_id, first=gap.first, last=gap.last)
+        return newest
+
+    async def _live(
+        self,
+        connection: Connection,
+        intake: Intake,
+        recovery: Recovery,
+        venue_symbols: list[str],
+        stopping: asyncio.Task[None],
+    ) -> None:
+        tasks = {
+            asyncio.create_task(self._connections(connection, intake, recovery, venue_symbols)),
+            asyncio.create_task(recovery.run()),
+        }
+        try:
+            done, _ = await asyncio.wait({stopping, intake.failed, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            for ended in done - {stopping}:
+                ended.result()  # Raises what ended it.
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            intake.drain()
+
+    async def _connections(
+        self, connection: Connection, intake: Intake, recovery: Recovery, venue_symbols: list[str]
+    ) -> None:
+        delay_s = FIRST_RECONNECT_S
+        announced = False
+
+        def connected() -> None:
+            nonlocal announced
+            intake.report_status(VenueStatus.UP, "connected", time.time_ns())
+            recovery.connected()
+            if not announced:
+                announced = True
+                announce_ready()
+
+        while True:
+            intake.begin_connection(f"{connection.venue.name.lower()}-{time.time_ns()}")
+            began = time.monotonic()
+            streaming = asyncio.create_task(connection.stream(venue_symbols, intake.take, connected))
+            try:
+                reason = await self._watched(streaming, intake)
+            finally:
+                streaming.cancel()
+                await asyncio.gather(streaming, return_exceptions=True)
+            recovery.disconnected()
+            intake.report_status(VenueStatus.DOWN, reason, time.time_ns())
+            if time.monotonic() - began > STEADY_S:
+                delay_s = FIRST_RECONNECT_S
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, LAST_RECONNECT_S)
+
+    async def _watched(self, streaming: asyncio.Task[None], intake: Intake) -> str:
+        """Watch over a stream until it ends or falls silent; why."""
+        stale_after_ns = self._settings.feed.stale_after_ms * NS_PER_MS
+        began_ns = time.time_ns()
+        while True:
+            with suppress(TimeoutError):
+                try:
+                    await asyncio.wait_for(asyncio.shield(streaming), stale_after_ns / NS_PER_S / 5)
+                except InfrastructureError as error:
+                    return str(error)
+            now_ns = time.time_ns()
+            silence_ns = min(intake.report_silence(now_ns, stale_after_ns), now_ns - began_ns)
+            if silence_ns > RECONNECT_AFTER_SILENCE_S * NS_PER_S:
+                return f"nothing heard for {RECONNECT_AFTER_SILENCE_S:.0f} s"
+
+
+def _reopen_gaps(normaliser: Normaliser, end: LogEnd) -> None:
+    """Gaps that the last run left open are asked for again."""
+    for opened in end.open_gaps:
+        gap = Gap(
+            instrument_id=opened.instrument_id,
+            channel=opened.channel,
+            first=opened.first_missing,
+            last=opened.last_missing,
+        )
+        sequences = normaliser.sequences[opened.instrument_id]
+        if gap.channel is Channel.TRADES:
+            sequences.trades.open_gaps.append(gap)
+        elif gap.channel is Channel.BOOK:
+            sequences.book.open_gap, sequences.book.waiting = gap, True
