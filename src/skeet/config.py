@@ -51,6 +51,9 @@ class RegistrySettings(Section):
 
 class PostgresSettings(Section):
     dsn: SecretStr = Field(SecretStr(""), description="read tables' database; empty: a local server is started")
+    schema_name: str = Field(
+        "skeet", pattern=r"^[a-z_][a-z0-9_]{0,40}$", description="PostgreSQL schema of the read tables"
+    )
 
 
 class ClickhouseSettings(Section):
