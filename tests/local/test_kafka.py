@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from skeet.core.errors import InfrastructureError
 from skeet.local import jars
+from skeet.local.jars import ClassArchive
 from skeet.local.kafka import KafkaBroker
 
 
@@ -54,3 +55,15 @@ def test_unknown_jar_is_refused(tmp_path: Path) -> None:
     (tmp_path / "aaa.jar").write_bytes(b"smuggled")
     with pytest.raises(InfrastructureError, match=r"aaa\.jar .* is not a jar of Kafka"):
         jars.verify(tmp_path)
+
+
+def test_class_archive_is_made_and_used_in_the_javas_own_way(tmp_path: Path) -> None:
+    made = tmp_path / "classes.jsa"
+    assert ClassArchive(made, 17).make(made) == f"-XX:ArchiveClassesAtExit={made}"
+    assert ClassArchive(made, 25).make(made) == f"-XX:AOTCacheOutput={made}"
+    assert ClassArchive(made, 17).use == []
+    made.touch()
+    assert ClassArchive(made, 17).use == [], "a training that yielded nothing"
+    made.write_bytes(b"x")
+    assert ClassArchive(made, 17).use == [f"-XX:SharedArchiveFile={made}"]
+    assert ClassArchive(made, 25).use == [f"-XX:AOTCache={made}"]

