@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from skeet.config import Settings
 from skeet.core.errors import InfrastructureError
@@ -19,6 +19,7 @@ from skeet.projections.clickhouse_store import HistoryStore
 from skeet.projections.history import TABLES
 from skeet.projections.history_rebuild import replace, replacement_waits
 from skeet.projections.history_rows import inserts_of
+from skeet.projections.messages import without_passing_errors
 from skeet.schemas.codec import Codec
 from skeet.streams.kafka import consumer, group_name
 from skeet.streams.topics import topic_name
@@ -121,11 +122,7 @@ class HistorySession:
         )
 
     def _take(self, messages: list[Message]) -> None:
-        for message in messages:
-            error = message.error()
-            if error is not None:
-                _raise_unless_passing(error)
-                continue
+        for message in without_passing_errors(messages):
             name, partition = message.topic(), message.partition()
             buffer = self._buffers.get((name.removeprefix(self._prefix), partition))
             if buffer is None:
@@ -173,12 +170,3 @@ class HistorySession:
             self.flush()
             replace(self._settings)
             raise StoreReplaced("the rebuilt database took over; starting at its positions")
-
-
-def _raise_unless_passing(error: KafkaError) -> None:
-    """librdkafka reconnects by itself; only what it cannot heal ends the session."""
-    if error.code() == KafkaError._PARTITION_EOF or error.retriable() or error.code() == KafkaError._ALL_BROKERS_DOWN:
-        return
-    if error.code() in (KafkaError._TRANSPORT, KafkaError._RESOLVE):
-        return
-    raise InfrastructureError(f"reading Kafka: {error.str()}")

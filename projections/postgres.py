@@ -1,0 +1,101 @@
+"""The role ``projection-postgres``: account state into PostgreSQL, from the account and control topics alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from skeet.config import Settings
+from skeet.core.errors import InfrastructureError
+from skeet.process import StopSignal, configure_logging, logger
+from skeet.projections.messages import without_passing_errors
+from skeet.projections.postgres_store import AccountStore, Positions
+from skeet.projections.sessions import ReadyOnce, run_sessions
+from skeet.schemas.codec import Codec
+from skeet.streams.kafka import consumer, group_name
+from skeet.streams.reading import record_of
+from skeet.streams.registry import registered_codec
+from skeet.streams.topics import ACCOUNT_EVENTS, CONTROL, topic_name
+
+GROUP = "projection-postgres"
+INPUTS = (ACCOUNT_EVENTS, CONTROL)
+BATCH_RECORDS = 5_000
+"""One transaction folds at most this many records: rows are locked briefly, memory is bounded."""
+POLL_S = 0.25
+
+log = logger()
+
+
+class AccountSession:
+    """One membership in the consumer group; begins where the store says, not where the group says."""
+
+    def __init__(
+        self, settings: Settings, codec: Codec, store: AccountStore, on_ready: Callable[[], None] = lambda: None
+    ) -> None:
+        self._settings = settings
+        self._codec = codec
+        self._store = store
+        self._prefix = settings.kafka.topic_prefix
+        self._positions: Positions = {}
+        self._on_ready = on_ready
+        self._client: Consumer = consumer(settings, GROUP, group_id=group_name(settings, GROUP))
+
+    def run(self, stop: StopSignal) -> None:
+        """Fold records until asked to stop.
+
+        Raises
+        ------
+        InfrastructureError
+            Kafka or PostgreSQL is away, or another instance moved the position: start another session.
+        DecodeError, UnknownEvent
+            a record of an account topic cannot be read: accounts must not be folded past it.
+        """
+        self._store.migrate()
+        names = [topic_name(topic, self._settings.kafka) for topic in INPUTS]
+        try:
+            self._client.subscribe(names, on_assign=self._assigned)
+            while not stop.stopping:
+                # One record wakes us, and whatever stands behind it goes along: latency of one, throughput of many.
+                first = self._client.poll(POLL_S)
+                if first is not None:
+                    self._fold([first, *self._client.consume(BATCH_RECORDS - 1, 0)])
+        except KafkaException as error:
+            raise InfrastructureError(f"Kafka: {error}") from error
+        finally:
+            self._client.close()
+
+    def _fold(self, messages: list[Message]) -> None:
+        records = [record_of(self._codec, message, self._prefix) for message in without_passing_errors(messages)]
+        if not records:
+            return
+        self._store.apply(records, self._positions)
+        moved: Positions = {(r.at.topic, r.at.partition): r.at.offset + 1 for r in records}
+        self._positions |= moved
+        # For whoever watches the group from outside; the store's own position is what counts.
+        offsets = [TopicPartition(self._prefix + topic, partition, end) for (topic, partition), end in moved.items()]
+        self._client.commit(offsets=offsets, asynchronous=True)
+
+    def _assigned(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        stored = self._store.positions()
+        for partition in partitions:
+            at = (partition.topic.removeprefix(self._prefix), partition.partition)
+            self._positions[at] = partition.offset = stored.get(at, 0)
+        client.assign(partitions)
+        log.info("partitions assigned", count=len(partitions))
+        self._on_ready()
+
+
+def main(settings: Settings) -> int:
+    """Fold until SIGTERM. Away stores are waited for; returns 0 after draining."""
+    configure_logging("projection-postgres", settings.log_level)
+    stop, ready = StopSignal().install(), ReadyOnce()
+
+    def session() -> None:
+        store = AccountStore(settings)
+        try:
+            AccountSession(settings, registered_codec(settings), store, ready).run(stop)
+        finally:
+            store.close()
+
+    return run_sessions(stop, session)
