@@ -1,0 +1,170 @@
+"""The tree of one order, from the log: causes upwards by position, consequences downwards by order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from skeet.cli.output import plain
+from skeet.config import Settings
+from skeet.core.errors import InvalidInput
+from skeet.core.record import Event, Record
+from skeet.core.reports import SubmitAcknowledged
+from skeet.core.values import NS_PER_MS
+from skeet.schemas.codec import Codec
+from skeet.streams import topics
+from skeet.streams.reading import Partition, messages_until_end, partitions_of, record_of
+from skeet.streams.topics import topic_name
+
+MAX_CAUSES = 10
+"""A chain of causes is four long; one that does not end is a mistake in the data."""
+
+SHOWN = (
+    "instrument_id", "name", "interval", "rule", "side", "order_type", "quantity", "limit_price", "price", "size", "close",
+    "status", "liquidity", "fee", "fee_asset", "filled_quantity", "reference_bid", "reference_ask", "venue_order_id", "trade_id",
+    "code", "reason", "evidence",
+)  # fmt: skip
+"""Fields worth reading on one line, in this order."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Hop:
+    """One step: a record, or a moment that a record names. ``delta_ms`` is since the hop above (None: the first)."""
+
+    kind: str
+    ts_ns: int
+    at: str = ""
+    event_id: str = ""
+    delta_ms: float | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+    children: list[Hop] = field(default_factory=list)
+
+    def add(self, child: Hop) -> Hop:
+        """Hang a step below this one; returns it."""
+        child.delta_ms = (child.ts_ns - self.ts_ns) / NS_PER_MS
+        self.children.append(child)
+        return child
+
+
+class Tracer:
+    """Finds the records of an order."""
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        self._settings = settings
+        self._codec = codec
+
+    def trace(self, order_id: str) -> Hop | None:
+        """The first cause with everything below it; None when no record names the order."""
+        records = self._records_of(order_id)
+        if not records:
+            return None
+        command = next((record for record in records if record.event_id == order_id), None)
+        chain = [*self._causes(command), command] if command is not None else []
+        root = (
+            _received(chain[0]) if chain else Hop(kind="the command is no longer in the log", ts_ns=records[0].log_ns)
+        )
+        bottom = root
+        for record in chain:
+            bottom = bottom.add(_hop(record))
+        _hang([record for record in records if record is not command], bottom)
+        return root
+
+    def _records_of(self, order_id: str) -> list[Record[Any]]:
+        """Commands, events and reports that name the order, in the log's order of time."""
+        found: list[Record[Any]] = []
+        places = partitions_of(self._settings, [topics.COMMANDS, topics.ACCOUNT_EVENTS, topics.REPORTS])
+        for message in messages_until_end(self._settings, places):
+            # The id stands as text in every record that concerns the order: most records are never decoded.
+            if order_id.encode() in (message.value() or b""):
+                record = record_of(self._codec, message, self._settings.kafka.topic_prefix)
+                if _names(record, order_id):
+                    found.append(record)
+        return sorted(found, key=lambda record: (record.log_ns, record.at))
+
+    def _causes(self, record: Record[Any] | None) -> list[Record[Any]]:
+        """What led to the record, first cause first."""
+        causes: list[Record[Any]] = []
+        position = _cause_of(record) if record is not None else ""
+        while position and len(causes) < MAX_CAUSES:
+            cause = self._at(position)
+            if cause is None:
+                break
+            causes.insert(0, cause)
+            position = _cause_of(cause)
+        return causes
+
+    def _at(self, position: str) -> Record[Any] | None:
+        name, partition, offset = position.rsplit("/", 2)
+        topic = topics.TOPIC_BY_NAME.get(name)
+        if topic is None:
+            return None
+        place: Partition = (topic_name(topic, self._settings.kafka), int(partition))
+        for message in messages_until_end(self._settings, [place], {place: int(offset)}):
+            if message.offset() != int(offset):
+                return None  # expired
+            try:
+                return record_of(self._codec, message, self._settings.kafka.topic_prefix)
+            except InvalidInput:
+                return None
+        return None
+
+
+def _names(record: Record[Any], order_id: str) -> bool:
+    return record.event_id == order_id or getattr(record.event, "order_id", "") == order_id
+
+
+def _cause_of(record: Record[Any]) -> str:
+    cause = record.meta.cause_at if record.meta is not None else getattr(record.event, "cause_at", "")
+    return str(cause or getattr(record.event, "source_at", ""))
+
+
+def _received(record: Record[Any]) -> Hop:
+    """When the outside thing that started it all reached SKEET."""
+    event: Any = record.event
+    ts_init = record.meta.ts_init if record.meta is not None else event.ts_init
+    return Hop(kind="frame received" if record.meta is None else "asked from outside", ts_ns=ts_init)
+
+
+def _hop(record: Record[Any]) -> Hop:
+    return Hop(
+        kind=type(record.event).__name__,
+        ts_ns=record.log_ns,
+        at=str(record.at),
+        event_id=record.event_id,
+        fields=dict(_fields(record.event)),
+    )
+
+
+def _fields(event: Event) -> Iterator[tuple[str, Any]]:
+    for name in SHOWN:
+        value = plain(getattr(event, name, None))
+        if value not in (None, "", [], {}):
+            yield name, value
+    breaches = getattr(event, "breaches", ())
+    if breaches:
+        yield "breaches", "; ".join(f"{breach.control}: {breach.detail}" for breach in breaches)
+
+
+def _hang(records: list[Record[Any]], command: Hop) -> None:
+    """Put each record under the one it names as its cause; the venue's own facts under what was last sent."""
+    hops = {command.at: command}
+    sent = command
+    for record in records:
+        cause = record.meta.cause_at if record.meta is not None else ""
+        hop = hops.get(cause, sent if record.at.topic == topics.REPORTS.name else command).add(_hop(record))
+        hops[hop.at] = hop
+        if isinstance(record.event, SubmitAcknowledged) and record.event.written_ns:
+            _socket(hop, record.event)
+        if record.at.topic == topics.REPORTS.name and hop.kind in ("SubmitAttempted", "SubmitAcknowledged"):
+            sent = hop
+
+
+def _socket(acknowledged: Hop, event: SubmitAcknowledged) -> None:
+    """The two moments that an acknowledgement carries, in order."""
+    moments = (("socket write", event.written_ns), ("answer", event.answered_ns))
+    hops = [Hop(kind=kind, ts_ns=ts_ns) for kind, ts_ns in moments]
+    acknowledged.add(hops[0])
+    for before, after in pairwise(hops):
+        before.add(after)
