@@ -31,6 +31,9 @@ POLL_INTERVAL_S = 0.2
 DOWN_DEADLINE_S = 4 * DRAIN_DEADLINE_S
 """The supervisor stops its processes in waves, each with the drain deadline; most take a second."""
 
+HOPELESS_AFTER = 4
+"""Restarts before `up` stops waiting for a process (the supervisor goes on trying, further and further apart)."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -190,11 +193,22 @@ def _await_ready(
             if state.supervisor == supervisor:
                 if state.settled:
                     return
+                _raise_if_hopeless(installation, state)
                 waiting = unsettled(state)
                 display.update(f"{len(state.processes) - len(waiting)}/{len(state.processes)} ready; {_phrase(state)}")
             time.sleep(POLL_INTERVAL_S)
     late = ", ".join(record.name for record in unsettled(read_state(installation.state_file)))
     raise InfrastructureError(f"not ready after {READY_DEADLINE_S:.0f} s: {late}; see `skeet logs`, `skeet status`")
+
+
+def _raise_if_hopeless(installation: Installation, state: PlatformState) -> None:
+    for record in state.processes:
+        if record.state is State.BACKOFF and record.restarts >= HOPELESS_AFTER:
+            last = " ".join(last_lines(installation.logs / f"{record.name}.log", 1))
+            raise InfrastructureError(
+                f"{record.name} ends again and again ({record.last_exit}): {last[-400:]}; see `skeet logs {record.name}`. "
+                "The rest runs; `skeet down` stops it"
+            )
 
 
 def _phrase(state: PlatformState) -> str:
