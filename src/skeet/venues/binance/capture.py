@@ -62,12 +62,12 @@ def read_capture(path: Path) -> Iterator[CapturedFrame]:
             for number, line in enumerate(lines, start=1):
                 if not line.strip():
                     continue
-                received, _, payload = line.partition(b" ")
+                received, _, payload = line.rstrip().partition(b" ")
                 if not received.isdigit() or not payload or len(line) > MAX_LINE_BYTES:
                     raise InvalidInput(
                         f"{path}, line {number}: expected '<receive time in ns> <json>', found {line[:60]!r}"
                     )
-                yield CapturedFrame(number, int(received), payload.rstrip(b"\r\n"))
+                yield CapturedFrame(number, int(received), payload)
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise InvalidInput(f"{path}, after line {number}: {reason}") from error

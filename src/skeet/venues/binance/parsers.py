@@ -76,7 +76,7 @@ class Parser:
             return self._event(body, received_ns, symbol)
         except UnknownFrame as error:
             raise UnknownFrame(f"{error}: {_excerpt(payload)}") from None
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise MalformedFrame(f"{type(error).__name__} {error}: {_excerpt(payload)}") from error
 
     def _event(self, body: dict[str, Any], received_ns: int, symbol: str) -> MarketData | None:
@@ -229,13 +229,15 @@ def mantissa(text: str) -> int:
     if len(digits) == len(text) - 1 and text[_DIGITS_MARK] == "." and digits.isdecimal() and digits.isascii():
         return int(digits)
     value, scale = to_mantissa(text)
-    if value < 0:
-        raise ValueError(f"{text!r} is negative")
+    if value < 0 or not text.isascii():
+        raise ValueError(f"{text!r} is not a plain unsigned decimal number")
     return rescale(value, scale, SCALE)
 
 
 def levels(rows: Sequence[Sequence[str]]) -> Levels:
     """``[["price", "size"], …]`` to parallel mantissas."""
+    if type(rows) is not list:
+        raise ValueError(f"levels are {type(rows).__name__}; expected a list")
     return tuple([mantissa(row[0]) for row in rows]), tuple([mantissa(row[1]) for row in rows])
 
 
