@@ -7,8 +7,9 @@ import json
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
@@ -132,34 +133,31 @@ class Desk:
     def open_account(self) -> None:
         self._publish(AccountOpened(venue="sim", label="test"), "open")
 
-    def authorise(
-        self,
-        name: str,
-        price: Decimal,
-        *,
-        side: Side = Side.BUY,
-        quantity: str = "0.01",
-        time_in_force: TimeInForce = TimeInForce.GTC,
-        post_only: bool = False,
-        valid_s: float = 20.0,
-        also_cancel: bool = False,
-    ) -> str:
-        """Authorise an order; its id."""
+    def authorise(self, name: str, price: Decimal, *, then_cancel: bool = False, **fields: Any) -> str:
+        """Authorise a limit order to buy 0.01, GTC, valid for 20 s, unless ``fields`` say otherwise; its id.
+
+        ``then_cancel``: its cancel follows in the same batch.
+        """
+        event = replace(self._order(name, price), **fields)
+        cancel = (self._cancel(name), f"cancel-{name}") if then_cancel else ()
+        self._publish(event, f"authorise-{name}", *cancel)
+        return event.order_id
+
+    def _order(self, name: str, price: Decimal) -> OrderAuthorized:
         now = time.time_ns()
-        order_id = self.order_id(name)
-        event = OrderAuthorized(
-            order_id=order_id,
+        return OrderAuthorized(
+            order_id=self.order_id(name),
             book_id="manual",
             instrument_id=INSTRUMENT,
             status=OrderStatus.AUTHORIZED,
-            side=side,
+            side=Side.BUY,
             order_type=OrderType.LIMIT,
-            time_in_force=time_in_force,
-            post_only=post_only,
-            quantity=Decimal(quantity),
+            time_in_force=TimeInForce.GTC,
+            post_only=False,
+            quantity=Decimal("0.01"),
             limit_price=price,
             ts_cause=now,
-            valid_until=now + int(valid_s * NS_PER_S),
+            valid_until=now + 20 * NS_PER_S,
             code_version="",
             rule="",
             reserved_asset="USDT",
@@ -172,11 +170,6 @@ class Desk:
             limits_version=0,
             postings=(),
         )
-        if also_cancel:
-            self._publish(event, f"authorise-{name}", self._cancel(name), f"cancel-{name}")
-        else:
-            self._publish(event, f"authorise-{name}")
-        return order_id
 
     def cancel(self, name: str) -> None:
         self._publish(self._cancel(name), f"cancel-{name}-{time.time_ns()}")
@@ -236,7 +229,7 @@ class Desk:
         deadline = time.monotonic() + deadline_s
         while not (result := found()):
             if time.monotonic() > deadline:
-                kinds = [type(r.event).__name__ for r in self.reports()]
+                kinds = Counter(type(r.event).__name__ for r in self.reports())
                 raise AssertionError(f"no {what} within {deadline_s} s; the log holds {kinds}")
             time.sleep(0.02)
         return result

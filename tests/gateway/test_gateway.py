@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from skeet.agents.gateway import Gateway
 from skeet.agents.gateway_log import GatewayLog
+from skeet.agents.kill_latch import LatchEntry, latch_path, release_latch, set_latch
 from skeet.config import Settings
-from skeet.core.reports import FillReported, SubmitAcknowledged
-from skeet.core.values import TimeInForce
+from skeet.core.reports import (
+    BalanceReported,
+    CancelReported,
+    ExpiryReported,
+    FillReported,
+    SubmitAcknowledged,
+    SubmitNotSent,
+    SubmitOutcomeUnknown,
+    SubmitRejected,
+)
+from skeet.core.values import LiquiditySide, Side, TimeInForce
 from skeet.schemas.codec import Codec
+from skeet.streams.ports import Acked, Attempt, OrderKey
+from skeet.streams.reading import records_until_end
+from skeet.streams.topics import REPORTS
 from skeet.venues.execution.accounts import accounts_with_keys, venue_of
+from skeet.venues.execution.binance import load_library
+from skeet.venues.execution.keys import write_key
+from skeet.venues.sim.orders import UniqueAmong
 
 pytestmark = pytest.mark.integration
 
@@ -27,18 +45,24 @@ class GatewayThread:
         self._settings, self._codec = settings, codec
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        self.gateway: Gateway = asyncio.run_coroutine_threadsafe(self._begin(), self._loop).result(60)
+        self.gateway: Gateway = asyncio.run_coroutine_threadsafe(self._begin(), self._loop).result(120)
 
     async def _begin(self) -> Gateway:
         log = GatewayLog(self._settings, self._codec)
         gateway = Gateway(self._settings, log, lambda account, guard: venue_of(self._settings, account, guard))
         await gateway.start(accounts_with_keys(self._settings))
-        await asyncio.wait_for(gateway.recovered.wait(), 30)
+        await asyncio.wait_for(gateway.recovered.wait(), 90)
         return gateway
 
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self.gateway.close(), self._loop).result(30)
         self._loop.call_soon_threadsafe(self._loop.stop)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ccxt() -> None:
+    """Import it once, outside every deadline."""
+    load_library()
 
 
 @pytest.fixture
@@ -48,6 +72,33 @@ def gateway(desk: Any) -> Iterator[GatewayThread]:
     running.close()
 
 
+def trade_against(settings: Settings, account: str, price: Decimal, quantity: str) -> None:
+    """Another account sells at the price, at once."""
+
+    async def sell() -> None:
+        venue = venue_of(settings, account, lambda: "")
+        try:
+            await venue.connect()
+            now = time.time_ns()
+            outcome = await venue.send(
+                Attempt(
+                    key=OrderKey(instrument_id="SIM:BTC/USDT", client_order_id=f"sell{now}"),
+                    side=Side.SELL,
+                    quantity=Decimal(quantity),
+                    limit_price=price,
+                    time_in_force=TimeInForce.IOC,
+                    post_only=False,
+                    sent_ts=now,
+                    send_until=now + 5_000_000_000,
+                )
+            )
+            assert isinstance(outcome, Acked)
+        finally:
+            await venue.close()
+
+    asyncio.run(sell())
+
+
 def test_authorised_order_is_attempted_acknowledged_and_filled(sim: Any, desk: Any, gateway: GatewayThread) -> None:
     _, ask = sim.best()
     desk.authorise("take", ask + 100, time_in_force=TimeInForce.IOC)
@@ -55,6 +106,91 @@ def test_authorised_order_is_attempted_acknowledged_and_filled(sim: Any, desk: A
     ack = desk.wait_for("take", SubmitAcknowledged)
     assert desk.kinds("take")[0] == "SubmitAttempted"
     assert fill.quantity > 0 and fill.price <= ask + 100
-    assert fill.fee_asset == "USDT" and fill.fee > 0
+    assert (fill.fee_asset, fill.liquidity) == ("USDT", LiquiditySide.TAKER)
     assert 0 < ack.written_ns < ack.answered_ns
     assert [order["clientOrderId"] for order in sim.orders("alpha")] == [desk.order_id("take")]
+    desk.wait(lambda: any(isinstance(r.event, BalanceReported) for r in _all(desk)), "balance")
+
+
+def _all(desk: Any) -> list[Any]:
+    return list(records_until_end(desk.settings, desk.codec, [REPORTS]))
+
+
+def test_resting_order_is_canceled_once_asked(sim: Any, desk: Any, gateway: GatewayThread) -> None:
+    bid, _ = sim.best()
+    desk.authorise("rest", bid - 100, post_only=True)
+    desk.wait_for("rest", SubmitAcknowledged)
+    desk.cancel("rest")
+    assert desk.wait_for("rest", CancelReported).filled_quantity == 0
+    assert desk.kinds("rest") == ["SubmitAttempted", "SubmitAcknowledged", "CancelAttempted", "CancelReported"]
+
+
+def test_cancel_in_the_same_poll_keeps_the_order_from_being_sent(sim: Any, desk: Any, gateway: GatewayThread) -> None:
+    bid, _ = sim.best()
+    desk.authorise("never", bid - 100, then_cancel=True)
+    reason = desk.wait_for("never", SubmitNotSent).reason
+    assert reason == "canceled before it was sent"
+    assert sim.orders("alpha") == []
+
+
+def test_rest_of_an_ioc_is_reported_as_expired_with_what_was_executed(
+    sim: Any, desk: Any, gateway: GatewayThread
+) -> None:
+    bid, _ = sim.best()
+    desk.authorise("miss", bid - 100, time_in_force=TimeInForce.IOC)
+    assert desk.wait_for("miss", ExpiryReported).filled_quantity == 0
+
+
+def test_venue_refusal_and_expired_order_are_told_apart(sim: Any, desk: Any, gateway: GatewayThread) -> None:
+    bid, ask = sim.best()
+    desk.authorise("too-much", bid, quantity=Decimal(100))
+    assert "insufficient balance" in desk.wait_for("too-much", SubmitRejected).reason
+    desk.authorise("late", bid - 100, valid_until=time.time_ns() - 1)
+    assert desk.wait_for("late", SubmitNotSent).reason == "expired before it was sent"
+    desk.authorise("post-only-taker", ask + 10, post_only=True)
+    assert "immediately match" in desk.wait_for("post-only-taker", SubmitRejected).reason
+
+
+def test_order_whose_answer_was_dropped_is_resolved_and_not_repeated(
+    sim: Any, desk: Any, gateway: GatewayThread
+) -> None:
+    sim.behaviour.unique_among, sim.behaviour.drop_next = UniqueAmong.NONE, 1
+    bid, ask = sim.best()
+    desk.authorise("lost", ask + 100, time_in_force=TimeInForce.IOC)
+    desk.wait_for("lost", FillReported)
+    ack = desk.wait_for("lost", SubmitAcknowledged)
+    assert (ack.written_ns, ack.answered_ns) == (0, 0)
+    assert desk.wait_for("lost", SubmitOutcomeUnknown)
+    assert len(sim.orders("alpha")) == 1
+    desk.authorise("next", bid - 100)
+    desk.wait_for("next", SubmitAcknowledged)
+
+
+def test_kill_latch_stops_orders_until_it_is_released(sim: Any, desk: Any, gateway: GatewayThread) -> None:
+    bid, _ = sim.best()
+    path = latch_path(desk.settings)
+    set_latch(path, LatchEntry(scope="account:alpha", reason="drill", cancel_open=False, set_ns=1))
+    desk.authorise("blocked", bid - 100)
+    assert "drill" in desk.wait_for("blocked", SubmitNotSent).reason
+    assert release_latch(path, "account:alpha")
+    desk.authorise("free", bid - 100)
+    desk.wait_for("free", SubmitAcknowledged)
+
+
+def test_fills_while_the_gateway_was_away_are_found_at_its_start(sim: Any, desk: Any) -> None:
+    first = GatewayThread(desk.settings, desk.codec)
+    bid, _ = sim.best()
+    desk.authorise("away", bid)
+    desk.wait_for("away", SubmitAcknowledged)
+    first.close()
+    write_key(desk.settings, "beta", sim.account("beta", BTC="500"))
+    trade_against(desk.settings, "beta", bid, "500")  # everything that rests at this price, ours too
+    assert [order["status"] for order in sim.orders("alpha")] == ["FILLED"]
+    second = GatewayThread(desk.settings, desk.codec)
+    try:
+        desk.wait_for("away", FillReported)
+        fills = [r.event for r in desk.reports("away") if isinstance(r.event, FillReported)]
+        assert sum((fill.quantity for fill in fills), Decimal(0)) == Decimal("0.01")
+        assert {fill.liquidity for fill in fills} == {LiquiditySide.MAKER}
+    finally:
+        second.close()

@@ -13,6 +13,7 @@ from skeet.process import DRAIN_DEADLINE_S, StopSignal, announce_ready, configur
 from skeet.streams.ports import SendGuard, Venue
 from skeet.streams.registry import registered_codec
 from skeet.venues.execution.accounts import accounts_with_keys, venue_of
+from skeet.venues.execution.binance import load_library
 
 
 def main(settings: Settings) -> int:
@@ -25,6 +26,7 @@ async def _run(settings: Settings, stop: StopSignal) -> int:
     def connect(account_id: str, guard: SendGuard) -> Venue:
         return venue_of(settings, account_id, guard)
 
+    await asyncio.to_thread(load_library)
     log = GatewayLog(settings, await asyncio.to_thread(registered_codec, settings))
     gateway = Gateway(settings, log, connect)
     await gateway.start(accounts_with_keys(settings))

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from importlib import import_module
 from typing import Any
 
 from skeet.core.errors import InfrastructureError, InvalidInput, SkeetError, VenueError
@@ -86,11 +87,16 @@ class BinanceOptions:
     guard: SendGuard = lambda: ""
 
 
+def load_library() -> None:
+    """Import ccxt: seconds of one core, so it is done before a deadline runs, and never in the event loop."""
+    import_module("ccxt.pro.binance")
+
+
 class BinanceVenue:
     """The port ``Venue`` on ``ccxt.pro.binance``. Made inside the event loop."""
 
     def __init__(self, options: BinanceOptions) -> None:
-        from ccxt.pro.binance import binance  # 4 s and 120 MB: only processes that trade pay for it
+        from ccxt.pro.binance import binance  # 4 s and 120 MB: only processes that trade pay for it; see load_library
 
         self._options = options
         self._exchange: Any = binance(
