@@ -10,13 +10,14 @@ import asyncio
 from skeet.agents.bars import BarsAgent
 from skeet.agents.clock import run_clock
 from skeet.agents.reference import ReferenceAgent
-from skeet.agents.restoring import TAIL_STATUS, Restorer
-from skeet.config import Settings
+from skeet.agents.restoring import TAIL_BARS, TAIL_STATUS, Restorer
+from skeet.agents.signals import BarSignals, ImbalanceSignals
+from skeet.config import Settings, SignalSettings
 from skeet.process import StopSignal
 from skeet.streams.faust_app import FaustHost, Plan
 from skeet.streams.registry import registered_codec
 from skeet.streams.stages import Stage
-from skeet.streams.topics import CLOCK, MARKET_QUOTES, MARKET_STATUS, MARKET_TRADES, topic_name
+from skeet.streams.topics import CLOCK, MARKET_BARS, MARKET_QUOTES, MARKET_STATUS, MARKET_TRADES, topic_name
 
 GROUP = "worker"
 """Equal to the role's group in :mod:`skeet.wiring`, which the watchdog follows."""
@@ -29,14 +30,14 @@ def main(settings: Settings) -> int:
 
 async def _run(settings: Settings, stop: StopSignal) -> int:
     codec = registered_codec(settings)
-    plan = Plan(role="worker", group=GROUP, stages=stages(Restorer(settings, codec)))
+    plan = Plan(role="worker", group=GROUP, stages=stages(Restorer(settings, codec), settings.signals))
     host = FaustHost(settings, codec, plan)
     return await host.run(stop, run_clock(host, topic_name(CLOCK, settings.kafka)))
 
 
-def stages(restorer: Restorer) -> tuple[Stage, ...]:
+def stages(restorer: Restorer, signals: SignalSettings) -> tuple[Stage, ...]:
     """The worker's machines and what they read."""
-    reference = ReferenceAgent()
+    reference, bar_signals = ReferenceAgent(), BarSignals(signals)
     return (
         Stage(
             name="bars",
@@ -52,4 +53,11 @@ def stages(restorer: Restorer) -> tuple[Stage, ...]:
             restore=restorer.folded(reference, MARKET_STATUS, TAIL_STATUS),
             paced=reference,
         ),
+        Stage(
+            name="bar-signals",
+            machine=bar_signals,
+            inputs=(MARKET_BARS,),
+            restore=restorer.folded(bar_signals, MARKET_BARS, TAIL_BARS),
+        ),
+        Stage(name="imbalance", machine=ImbalanceSignals(signals), inputs=(MARKET_QUOTES,)),
     )

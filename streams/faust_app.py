@@ -164,7 +164,8 @@ class FaustHost:
             return {partition: self._next.get(partition, offset) for partition, offset in committed.items()}
         starts = {p: max(offset, self._plan.starts.get(p, 0)) for p, offset in committed.items()}
         began = time.monotonic()
-        states, missing = [], []
+        states: list[Any] = []
+        missing: list[Out[Any]] = []
         try:
             for stage in self._stages:
                 state, outs = await asyncio.to_thread(_restored, stage, starts)

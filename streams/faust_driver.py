@@ -37,7 +37,7 @@ class Host(Protocol):
 
     bootstrap: str
     static_member: str
-    pinned: Mapping[str, int]
+    pinned: dict[str, int]
 
     def committable(self) -> Mapping[Partition, int]:
         """Next offsets: everything before them is finished, outputs acknowledged."""
@@ -56,7 +56,7 @@ class Host(Protocol):
         ...
 
 
-class CopartitionedAssignor(AbstractPartitionAssignor):
+class CopartitionedAssignor(AbstractPartitionAssignor):  # type: ignore[misc]  # untyped library
     """Partition *p* of every topic to the same member, so that one instrument's records meet in one process.
 
     ``pinned`` topics are read in one partition only (a strategy needs its instrument's and its account's).
@@ -93,7 +93,7 @@ class CopartitionedAssignor(AbstractPartitionAssignor):
         """Nothing is remembered between assignments."""
 
 
-class CommittedReader(AIOKafkaConsumerThread):
+class CommittedReader(AIOKafkaConsumerThread):  # type: ignore[misc]  # untyped library
     """The consumer's thread, with our consumer in it."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
@@ -118,7 +118,7 @@ class CommittedReader(AIOKafkaConsumerThread):
         )
 
 
-class HostedConsumer(Consumer):
+class HostedConsumer(Consumer):  # type: ignore[misc]  # untyped library
     """Faust's consumer; the host says what is finished and where to start."""
 
     @property
@@ -160,7 +160,7 @@ class HostedConsumer(Consumer):
         self._host.revoked()
 
 
-class HostedTransport(Transport):
+class HostedTransport(Transport):  # type: ignore[misc]  # untyped library
     """Faust's transport with our consumer; ``host`` is set before the application starts."""
 
     Consumer = HostedConsumer

@@ -1,0 +1,218 @@
+"""The role ``strategy``: one strategy instance in a process and a consumer group of its own.
+
+It learns what it is from the control topic, warms up from the bars, folds its book from its account's events, and starts at
+the end of the market topics: what happened while it was away is not traded on. It has no venue keys and no credentials of
+stores; it can only post commands, which the desk judges. A process whose parent died ends itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from skeet.agents.strategy_instances import Instance, folded
+from skeet.agents.strategy_loading import code_version, load_strategy, parse_parameters, user_folder
+from skeet.config import Settings
+from skeet.core.commands import SubmitOrder
+from skeet.core.errors import InfrastructureError, InvalidInput
+from skeet.core.market import Bar, InstrumentDefined
+from skeet.core.strategy import TradedInstrument
+from skeet.core.strategy.api import overrides
+from skeet.core.strategy.machine import InstanceIdentity, InstanceState, StrategyMachine
+from skeet.core.values import AccountId, TenantId
+from skeet.process import StopSignal, logger
+from skeet.schemas.codec import Codec
+from skeet.streams.faust_app import FaustHost, Plan
+from skeet.streams.partitioner import partition_of
+from skeet.streams.ranges import Partition, records_between, watermarks
+from skeet.streams.reading import records_until_end
+from skeet.streams.registry import registered_codec
+from skeet.streams.stages import Restored, Stage
+from skeet.streams.topics import (
+    ACCOUNT_EVENTS,
+    CLOCK,
+    COMMANDS,
+    CONTROL,
+    INSTRUMENTS,
+    MARKET_BARS,
+    MARKET_BOOKS,
+    MARKET_QUOTES,
+    MARKET_TRADES,
+    SIGNALS,
+    Topic,
+    partition_count,
+    topic_name,
+)
+
+HALTED = 3
+"""Exit code of an instance that a handler's error halted: it is not started again by itself."""
+INSTRUMENT_DEADLINE_S = 60.0
+"""A feed defines its instruments when it starts; an instance waits this long for that."""
+TAIL_COMMANDS = 5_000
+"""Commands read back for orders that the desk has not answered yet; they are valid for ten seconds."""
+PARENT_CHECK_S = 0.5
+
+HANDLED: tuple[tuple[str, Topic], ...] = (
+    ("on_trade", MARKET_TRADES),
+    ("on_book", MARKET_BOOKS),
+    ("on_bar", MARKET_BARS),
+    ("on_signal", SIGNALS),
+)
+
+
+def main(settings: Settings) -> int:
+    """Run the instance named by ``SKEET_STRATEGY__INSTANCE`` until SIGTERM or a halt; returns the exit code."""
+    return asyncio.run(_run(settings, StopSignal().install()))
+
+
+async def _run(settings: Settings, stop: StopSignal) -> int:
+    codec = registered_codec(settings)
+    process = await asyncio.to_thread(StrategyProcess, settings, codec)
+    host = FaustHost(settings, codec, process.plan())
+    return await host.run(stop, _watch(process, stop)) or process.exit_code
+
+
+async def _watch(process: StrategyProcess, stop: StopSignal) -> None:
+    """Stop after a halt (what was published on the way is acknowledged while draining), and when the parent is gone: an
+    orphan would trade beside its successor."""
+    parent = os.getppid()
+    while True:
+        await asyncio.sleep(PARENT_CHECK_S)
+        if process.exit_code or os.getppid() != parent:
+            logger().error("halted by a handler's error" if process.exit_code else "parent is gone")
+            stop.stop()
+            return
+
+
+class StrategyProcess:
+    """One instance: who it is, what it reads, how it gets its state."""
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        self._settings = settings
+        self._codec = codec
+        self._instance = self._find_instance()
+        self._machine = self._make_machine()
+        self._state: InstanceState | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """:data:`HALTED` after a halt, else 0."""
+        return HALTED if self._state is not None and self._state.halted else 0
+
+    def plan(self) -> Plan:
+        """Topics of the handlers it has; only its instrument's and its account's partitions and keys."""
+        market = [topic for handler, topic in HANDLED if overrides(type(self._machine.strategy), handler)]
+        inputs = (MARKET_QUOTES, *market, ACCOUNT_EVENTS, CLOCK)
+        keys = {topic.name: self._key(topic) for topic in inputs if topic is not CLOCK}
+        pinned = {name: self._partition(topic) for topic in inputs if (name := topic.name) in keys}
+        live = [(topic_name(t, self._settings.kafka), pinned.get(t.name, 0)) for t in inputs]
+        ends = {p: end for p, (_, end) in watermarks(self._settings, live).items()}
+        return Plan(
+            role="strategy",
+            group=f"strategy-{self._instance.instance_id}",
+            stages=(Stage(name="strategy", machine=self._machine, inputs=inputs, restore=self._restore),),
+            keys=keys,
+            pinned=pinned,
+            starts=ends,
+            static_member=self._instance.instance_id,
+        )
+
+    def _restore(self, starts: Mapping[Partition, int]) -> Restored:
+        """Book and open orders up to where the account is read from, pending commands, warm-up bars, ``on_start``."""
+        state = self._machine.initial()
+        account = self._whole(ACCOUNT_EVENTS)
+        decided: set[str] = set()
+        for record in self._read(ACCOUNT_EVENTS, 0, starts[account]):
+            self._machine.fold(state, record)
+            if record.meta is not None:
+                decided.add(record.meta.causation_id)
+        self._add_pending(state, decided)
+        state, outs = self._machine.start(state, self._warm_up_bars(), self._instance.started)
+        self._state = state
+        logger().info(
+            "started",
+            instance=self._instance.instance_id,
+            position=str(state.book.position.quantity),
+            open_orders=len(state.book.orders),
+        )
+        return state, outs
+
+    def _add_pending(self, state: InstanceState, decided: set[str]) -> None:
+        """Orders asked for before a restart that the desk has not decided and may still execute."""
+        now = time.time_ns()
+        partition = self._whole(COMMANDS)
+        _, end = watermarks(self._settings, [partition])[partition]
+        for record in self._read(COMMANDS, max(0, end - TAIL_COMMANDS), end):
+            command = record.event
+            if not isinstance(command, SubmitOrder) or command.book_id != self._instance.instance_id:
+                continue
+            if record.event_id not in decided and command.valid_until > now:
+                state.book.asked(record.event_id, command)
+
+    def _warm_up_bars(self) -> tuple[Bar, ...]:
+        wanted = dict(self._machine.strategy.warm_up())
+        if not wanted:
+            return ()
+        partition = self._whole(MARKET_BARS)
+        _, end = watermarks(self._settings, [partition])[partition]
+        count = sum(wanted.values()) * 8
+        while True:
+            records = list(self._read(MARKET_BARS, max(0, end - count), end))
+            bars = [r.event for r in records if r.event.instrument_id == self._instance.started.event.instrument_id]
+            enough = all(sum(bar.interval == i for bar in bars) >= n for i, n in wanted.items())
+            if enough or count >= end:
+                break
+            count *= 4
+        chosen = [bar for interval, n in wanted.items() for bar in [b for b in bars if b.interval == interval][-n:]]
+        return tuple(sorted(chosen, key=lambda bar: (bar.ts_close, bar.interval)))
+
+    def _find_instance(self) -> Instance:
+        name = self._settings.strategy.instance
+        found = folded(records_until_end(self._settings, self._codec, [CONTROL])).get(name)
+        if found is None:
+            raise InvalidInput(f"SKEET_STRATEGY__INSTANCE is {name!r}, which was never started: `skeet strategy start`")
+        return found
+
+    def _make_machine(self) -> StrategyMachine:
+        started = self._instance.started
+        strategy = load_strategy(started.event.strategy, user_folder(self._settings))
+        parameters = parse_parameters(strategy, started.event.parameters)
+        identity = InstanceIdentity(
+            tenant_id=started.meta.tenant_id if started.meta else TenantId(self._settings.tenant),
+            account_id=AccountId(self._instance.account_id),
+            instance_id=self._instance.instance_id,
+            code_version=code_version(strategy, parameters),
+            instrument=self._find_instrument(started.event.instrument_id),
+        )
+        log = logger().bind(instance=self._instance.instance_id)
+        return StrategyMachine(strategy(parameters), identity, lambda text, values: log.info(text, **values))
+
+    def _find_instrument(self, instrument_id: str) -> TradedInstrument:
+        deadline = time.monotonic() + INSTRUMENT_DEADLINE_S
+        while time.monotonic() < deadline:
+            newest: InstrumentDefined | None = None
+            for record in records_until_end(self._settings, self._codec, [INSTRUMENTS]):
+                if record.event.instrument_id == instrument_id:
+                    newest = record.event
+            if newest is not None:
+                return TradedInstrument.of(newest)
+            time.sleep(PARENT_CHECK_S)
+        raise InfrastructureError(f"no feed defined {instrument_id} within {INSTRUMENT_DEADLINE_S:.0f} s")
+
+    def _read(self, topic: Topic, first: int, end: int) -> Any:
+        partition = self._whole(topic)
+        keys = {partition[0]: self._key(topic)}
+        return records_between(self._settings, self._codec, {partition: (first, end)}, keys)
+
+    def _whole(self, topic: Topic) -> Partition:
+        return topic_name(topic, self._settings.kafka), self._partition(topic)
+
+    def _key(self, topic: Topic) -> bytes:
+        account = topic in (ACCOUNT_EVENTS, COMMANDS)
+        return (self._instance.account_id if account else self._instance.started.event.instrument_id).encode()
+
+    def _partition(self, topic: Topic) -> int:
+        return partition_of(self._key(topic), partition_count(topic, self._settings.kafka))
