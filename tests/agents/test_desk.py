@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 
-from skeet.agents import desk_inputs
 from skeet.agents.desk import Desk
 from skeet.config import Settings
 from skeet.core import accounts, commands, control, market, reports
-from skeet.core.account_snapshot import state_hash
 from skeet.core.ids import derive_id
 from skeet.core.record import Event, Meta, Out, Record
 from skeet.core.values import (
@@ -39,12 +37,10 @@ from skeet.streams.topics import (
     ACCOUNT_EVENTS,
     CLOCK,
     COMMANDS,
-    CONTROL,
     DEAD_LETTERS,
     INSTRUMENTS,
     MARKET_REFERENCE,
     REPORTS,
-    topic_name,
 )
 
 pytestmark = pytest.mark.integration

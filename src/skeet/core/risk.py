@@ -198,7 +198,7 @@ def _price_collar(order: SubmitOrder, _: Standing, context: Context) -> Iterator
 
 def _max_quantity(order: SubmitOrder, account: Standing, context: Context) -> Iterator[Breach]:
     allowed = limits_of(account, context).max_quantity
-    if order.quantity > allowed:
+    if _is_positive(order.quantity) and order.quantity > allowed:
         yield _breach("max_quantity", "the quantity is above its limit", order.quantity, allowed)
 
 
