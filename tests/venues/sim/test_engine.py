@@ -9,19 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skeet.venues.sim.account_events import OrderClosed, OrderFilled
 from skeet.venues.sim.engine import Engine
 from skeet.venues.sim.instruments import CommissionAsset, default_instruments
-from skeet.venues.sim.orders import (
-    EXCHANGE,
-    OrderClosed,
-    OrderFilled,
-    OrderKind,
-    OrderRequest,
-    Rejection,
-    Side,
-    TimeInForce,
-    UniqueAmong,
-)
+from skeet.venues.sim.orders import EXCHANGE, OrderKind, OrderRequest, Rejection, Side, TimeInForce, UniqueAmong
 from skeet.venues.sim.units import UNIT, parse_units
 
 NOW = 1_700_000_000_000_000_000

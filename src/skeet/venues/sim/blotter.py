@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from skeet.venues.sim.orders import (
-    AccountEvent,
-    OrderAccepted,
-    OrderClosed,
-    OrderFilled,
-    OrderStatus,
-)
+from skeet.venues.sim.account_events import AccountEvent, OrderAccepted, OrderClosed, OrderFilled
+from skeet.venues.sim.orders import OrderStatus
 from skeet.venues.sim.units import parse_units
 
 KEEP_ORDERS = 200_000

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from skeet.venues.sim.account_events import (
+    AccountEvent,
+    AccountOpened,
+    OrderAccepted,
+    Transferred,
+    accepted,
+    closed,
+    filled,
+)
 from skeet.venues.sim.balances import Balances
 from skeet.venues.sim.book import Book
 from skeet.venues.sim.filters import Admitted, admit
 from skeet.venues.sim.instruments import Instrument
 from skeet.venues.sim.orders import (
     HOUSE,
-    AccountEvent,
-    AccountOpened,
     Order,
-    OrderAccepted,
-    OrderClosed,
-    OrderFilled,
     OrderKind,
     OrderRequest,
     OrderStatus,
@@ -30,7 +34,6 @@ from skeet.venues.sim.orders import (
     Top,
     TopChanged,
     Trade,
-    Transferred,
     UniqueAmong,
 )
 from skeet.venues.sim.settlement import release, reserve, settle
@@ -231,21 +234,9 @@ class Engine:
 
     def _accept(self, instrument: Instrument, request: OrderRequest, order: Order, ts_ns: int) -> None:
         self.open_orders.setdefault(order.account, {})[request.symbol, order.order_id] = order
-        accepted = OrderAccepted(
-            ts_ns=ts_ns,
-            account=order.account,
-            symbol=request.symbol,
-            order_id=order.order_id,
-            client_order_id=order.client_order_id,
-            side=order.side.value,
-            kind=request.kind.value,
-            time_in_force=request.time_in_force.value,
-            price=format_units(order.price * instrument.tick),
-            quantity=format_units(order.quantity * instrument.step),
-            quote_budget=format_units(request.quote_budget),
-        )
-        self.remember(accepted)
-        self._emit(accepted)
+        event = accepted(instrument, request, order, ts_ns)
+        self.remember(event)
+        self._emit(event)
 
     def _execute(self, market: Market, taker: Order, meets: list[tuple[Order, int]], ts_ns: int) -> None:
         aggregate_price = None
@@ -276,52 +267,23 @@ class Engine:
 
     def _pay(self, instrument: Instrument, order: Order, trade: Trade, *, is_maker: bool) -> None:
         fee = settle(self.balances, instrument, order, trade, is_maker=is_maker)
-        if order.account == HOUSE:
-            return
-        self._emit(
-            OrderFilled(
-                ts_ns=trade.ts_ns,
-                account=order.account,
-                symbol=trade.symbol,
-                order_id=order.order_id,
-                client_order_id=order.client_order_id,
-                side=order.side.value,
-                trade_id=trade.trade_id,
-                price=format_units(trade.price * instrument.tick),
-                quantity=format_units(trade.quantity * instrument.step),
-                quote_quantity=format_units(instrument.value(trade.price, trade.quantity)),
-                commission=format_units(fee.units),
-                commission_asset=fee.asset,
-                is_maker=is_maker,
-            )
-        )
+        if order.account != HOUSE:
+            self._emit(filled(instrument, order, trade, fee, is_maker=is_maker))
 
     def _finish(self, market: Market, order: Order, *, rest: bool, ts_ns: int) -> None:
         if order.leaves and rest:
             market.book.rest(order)
         else:
             # A market order by quote that met nobody has quantity 0, and expired all the same.
-            filled = order.leaves == 0 and order.quantity > 0
-            self._close(market.instrument, order, OrderStatus.FILLED if filled else OrderStatus.EXPIRED, ts_ns)
+            whole = order.leaves == 0 and order.quantity > 0
+            self._close(market.instrument, order, OrderStatus.FILLED if whole else OrderStatus.EXPIRED, ts_ns)
 
     def _close(
         self, instrument: Instrument, order: Order, status: OrderStatus, ts_ns: int, cancel_id: str = ""
     ) -> None:
         del self.open_orders[order.account][instrument.symbol, order.order_id]
         release(self.balances, instrument, order)
-        self._emit(
-            OrderClosed(
-                ts_ns=ts_ns,
-                account=order.account,
-                symbol=instrument.symbol,
-                order_id=order.order_id,
-                client_order_id=order.client_order_id,
-                side=order.side.value,
-                status=status.value,
-                executed=format_units(order.filled * instrument.step),
-                cancel_id=cancel_id,
-            )
-        )
+        self._emit(closed(instrument, order, status, ts_ns, cancel_id))
 
     def _emit(self, event: AccountEvent) -> None:
         self._outcome.events.append(event)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from skeet.core.errors import InfrastructureError
+from skeet.venues.sim.account_events import AccountEvent
 from skeet.venues.sim.bars import MINUTE_MS, Bar, BarSeries
 from skeet.venues.sim.blotter import Blotter, OrderView
 from skeet.venues.sim.commands import NS_PER_S, Command, StepFlow, from_record, perform, to_record
@@ -29,7 +30,7 @@ from skeet.venues.sim.history import HISTORY_SYMBOLS, past_bars
 from skeet.venues.sim.instruments import CommissionAsset, default_instruments
 from skeet.venues.sim.journal import AccountJournal
 from skeet.venues.sim.linefile import LineFile
-from skeet.venues.sim.orders import AccountEvent, Rejection, Trade
+from skeet.venues.sim.orders import Rejection, Trade
 from skeet.venues.sim.snapshot import SnapshotStore, dump_engine, load_engine
 from skeet.venues.sim.tape import KEEP_TRADES, Tape, TapeTrade
 

@@ -28,8 +28,8 @@ MIN_LEVELS = 5
 EXCITEMENT_DECAY_PER_S = 0.8
 EXCITEMENT_JUMP = 0.52
 """Each taker raises the arrival rate by this much per second; with the decay: 0.65 followers per taker."""
-SLOW_VOL = (0.55, 3_600.0)
-FAST_VOL = (0.30, 240.0)
+SLOW_VOL = (0.5, 7_200.0)
+FAST_VOL = (0.45, 900.0)
 """Log-volatility factors: standard deviation, and mean-reversion time in seconds."""
 DRIFT = (0.45, 300.0)
 """Trend: its size as a share of one minute's volatility, and how long it lasts in seconds."""
@@ -42,7 +42,7 @@ SPREAD_TICKS = (1, 1, 1, 1, 2, 2, 2, 3, 3, 5)
 """What makers quote, drawn evenly; wider when volatility is high."""
 TAKER_PRESSURE = 0.01
 """How far a median taker pushes the fair price, as a share of one minute's volatility."""
-SWEEP_LIMIT = 0.0008
+SWEEP_LIMIT = 0.0003
 """A taker walks the book at most this far (a share of the price)."""
 
 
@@ -222,7 +222,7 @@ class InstrumentFlow:
         if rng.random() > SIDE_PERSISTENCE:
             tilt = 0.25 * math.tanh(state.drift / (DRIFT[0] * self.profile.minute_volatility))
             state.buying = rng.random() < 0.5 + tilt
-        size = math.exp(1.3 * rng.gauss(0.0, 1.0))
+        size = math.exp(1.2 * rng.gauss(0.0, 1.0))
         lots = max(1, int(self.profile.taker_lots * size))
         best = (market.book.asks if state.buying else market.book.bids).best()
         if best is None:

@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import Any
 
 from skeet.core.errors import InfrastructureError
+from skeet.venues.sim.account_events import EVENT_TYPES, AccountEvent
 from skeet.venues.sim.linefile import LineFile
-from skeet.venues.sim.orders import EVENT_TYPES, AccountEvent
 
 FILE_NAME = "accounts.jsonl"
 

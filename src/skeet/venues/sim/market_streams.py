@@ -17,12 +17,21 @@ import orjson
 from skeet.venues.sim.bars import INTERVALS_MS, MINUTE_MS, combine
 from skeet.venues.sim.book import Book
 from skeet.venues.sim.exchange import Exchange, Report
+from skeet.venues.sim.frames import (
+    PendingDepth,
+    aggregate_frame,
+    depth_frame,
+    kline_frame,
+    mini_ticker_frame,
+    partial_frame,
+    ticker_frame,
+    top_frame,
+    trade_frame,
+)
 from skeet.venues.sim.instruments import Instrument
-from skeet.venues.sim.orders import TopChanged, Trade
-from skeet.venues.sim.public_api import aggregate, kline, levels, ticker
+from skeet.venues.sim.orders import Trade
+from skeet.venues.sim.public_api import kline
 from skeet.venues.sim.sockets import Client
-from skeet.venues.sim.tape import TapeTrade
-from skeet.venues.sim.units import format_units
 
 MAX_STREAMS_PER_CLIENT = 1_024
 DEPTH_TICKS_PER_S = 10
@@ -35,23 +44,6 @@ class Subscriber:
         self.client = client
         self.combined = combined
         self.streams: set[str] = set()
-
-
-class PendingDepth:
-    """Level changes of one instrument that are still to be sent on one rhythm."""
-
-    def __init__(self) -> None:
-        self.first_id = 0
-        self.last_id = 0
-        self.bids: dict[int, int] = {}
-        self.asks: dict[int, int] = {}
-
-    def add(self, first_id: int, last_id: int, bids: dict[int, int], asks: dict[int, int]) -> None:
-        """Take over changes; the newest quantity of a level wins."""
-        self.first_id = self.first_id or first_id
-        self.last_id = last_id
-        self.bids |= bids
-        self.asks |= asks
 
 
 class MarketStreams:
@@ -121,13 +113,13 @@ class MarketStreams:
             self._trades(self._exchange.instruments[symbol], list(group))
         for change in report.outcome.tops:
             instrument = self._exchange.instruments[change.symbol]
-            self._send(f"{change.symbol.lower()}@bookTicker", partial(_top_frame, instrument, change))
+            self._send(f"{change.symbol.lower()}@bookTicker", partial(top_frame, instrument, change))
 
     def _trades(self, instrument: Instrument, trades: list[Trade]) -> None:
         name = instrument.symbol.lower()
         for trade in trades:
-            self._send(f"{name}@trade", partial(_trade_frame, instrument, trade))
-        self._send(f"{name}@aggTrade", partial(_aggregate_frame, instrument, trades))
+            self._send(f"{name}@trade", partial(trade_frame, instrument, trade))
+        self._send(f"{name}@aggTrade", partial(aggregate_frame, instrument, trades))
 
     # --- frames on a rhythm -------------------------------------------------------------------------------------------
 
@@ -147,14 +139,14 @@ class MarketStreams:
             fast = PendingDepth()
             fast.add(*changed)
             slow.add(*changed)
-            self._send(f"{name}@100ms", partial(_depth_frame, instrument, fast, now_ms))
+            self._send(f"{name}@100ms", partial(depth_frame, instrument, fast, now_ms))
         for count in (5, 10, 20):
-            self._send(f"{name}{count}@100ms", partial(_partial_frame, instrument, book, count))
+            self._send(f"{name}{count}@100ms", partial(partial_frame, instrument, book, count))
         if each_second:
             for count in (5, 10, 20):
-                self._send(f"{name}{count}", partial(_partial_frame, instrument, book, count))
+                self._send(f"{name}{count}", partial(partial_frame, instrument, book, count))
             if slow.first_id:
-                self._send(name, partial(_depth_frame, instrument, slow, now_ms))
+                self._send(name, partial(depth_frame, instrument, slow, now_ms))
                 self._slow[instrument.symbol] = PendingDepth()
 
     def _each_second(self) -> None:
@@ -165,9 +157,9 @@ class MarketStreams:
             if instrument is None:
                 continue
             if kind == "ticker":
-                self._send(stream, partial(_ticker_frame, self._exchange, instrument, now_ms))
+                self._send(stream, partial(ticker_frame, self._exchange, instrument, now_ms))
             elif kind == "miniTicker":
-                self._send(stream, partial(_mini_ticker_frame, self._exchange, instrument, now_ms))
+                self._send(stream, partial(mini_ticker_frame, self._exchange, instrument, now_ms))
             elif kind.startswith("kline_") and kind[6:] in INTERVALS_MS:
                 self._kline(stream, instrument, kind[6:], now_ms)
 
@@ -184,7 +176,7 @@ class MarketStreams:
             if bars:
                 row = kline(instrument, combine(each, bars), length)
                 closed = each < start
-                self._send(stream, partial(_kline_frame, instrument, interval, row, now_ms, closed=closed))
+                self._send(stream, partial(kline_frame, instrument, interval, row, now_ms, closed=closed))
 
     def _send(self, stream: str, frame: Callable[[], dict[str, Any]]) -> None:
         """Encode a frame once, if anybody wants it, and queue it for all who do."""
@@ -198,130 +190,3 @@ class MarketStreams:
 
 def _text(message: dict[str, Any]) -> str:
     return orjson.dumps(message).decode()
-
-
-def _trade_frame(instrument: Instrument, trade: Trade) -> dict[str, Any]:
-    time_ms = trade.ts_ns // 1_000_000
-    return {
-        "e": "trade",
-        "E": time_ms,
-        "s": instrument.symbol,
-        "t": trade.trade_id,
-        "p": format_units(trade.price * instrument.tick),
-        "q": format_units(trade.quantity * instrument.step),
-        "T": time_ms,
-        "m": trade.buyer_is_maker,
-        "M": True,
-    }
-
-
-def _aggregate_frame(instrument: Instrument, trades: list[Trade]) -> dict[str, Any]:
-    rows = [TapeTrade(t.trade_id, t.aggregate_id, t.price, t.quantity, t.ts_ns, int(t.buyer_is_maker)) for t in trades]
-    row = aggregate(instrument, rows)
-    return {"e": "aggTrade", "E": row["T"], "s": instrument.symbol, **row}
-
-
-def _top_frame(instrument: Instrument, change: TopChanged) -> dict[str, Any]:
-    top = change.top
-    return {
-        "u": change.update_id,
-        "s": instrument.symbol,
-        "b": format_units(top.bid * instrument.tick),
-        "B": format_units(top.bid_quantity * instrument.step),
-        "a": format_units(top.ask * instrument.tick),
-        "A": format_units(top.ask_quantity * instrument.step),
-    }
-
-
-def _depth_frame(instrument: Instrument, depth: PendingDepth, now_ms: int) -> dict[str, Any]:
-    return {
-        "e": "depthUpdate",
-        "E": now_ms,
-        "s": instrument.symbol,
-        "U": depth.first_id,
-        "u": depth.last_id,
-        "b": _rows(instrument, depth.bids),
-        "a": _rows(instrument, depth.asks),
-    }
-
-
-def _rows(instrument: Instrument, changed: dict[int, int]) -> list[list[str]]:
-    return [
-        [format_units(price * instrument.tick), format_units(lots * instrument.step)] for price, lots in changed.items()
-    ]
-
-
-def _partial_frame(instrument: Instrument, book: Book, count: int) -> dict[str, Any]:
-    return {
-        "lastUpdateId": book.update_id,
-        "bids": levels(instrument, book.bids, count),
-        "asks": levels(instrument, book.asks, count),
-    }
-
-
-def _kline_frame(instrument: Instrument, interval: str, row: list[Any], now_ms: int, *, closed: bool) -> dict[str, Any]:
-    open_ms, opened, high, low, close, volume, close_ms, value, trades, taker_volume, taker_value, _ = row
-    bar = {
-        "t": open_ms,
-        "T": close_ms,
-        "s": instrument.symbol,
-        "i": interval,
-        "f": -1,
-        "L": -1,
-        "o": opened,
-        "c": close,
-        "h": high,
-        "l": low,
-        "v": volume,
-        "n": trades,
-        "x": closed,
-        "q": value,
-        "V": taker_volume,
-        "Q": taker_value,
-        "B": "0",
-    }
-    return {"e": "kline", "E": now_ms, "s": instrument.symbol, "k": bar}
-
-
-_TICKER_FIELDS = {
-    "p": "priceChange",
-    "P": "priceChangePercent",
-    "w": "weightedAvgPrice",
-    "x": "prevClosePrice",
-    "c": "lastPrice",
-    "Q": "lastQty",
-    "b": "bidPrice",
-    "B": "bidQty",
-    "a": "askPrice",
-    "A": "askQty",
-    "o": "openPrice",
-    "h": "highPrice",
-    "l": "lowPrice",
-    "v": "volume",
-    "q": "quoteVolume",
-    "O": "openTime",
-    "C": "closeTime",
-    "F": "firstId",
-    "L": "lastId",
-    "n": "count",
-}
-
-
-def _ticker_frame(exchange: Exchange, instrument: Instrument, now_ms: int) -> dict[str, Any]:
-    day = ticker(exchange, instrument)
-    return {
-        "e": "24hrTicker",
-        "E": now_ms,
-        "s": instrument.symbol,
-        **{short: day[name] for short, name in _TICKER_FIELDS.items()},
-    }
-
-
-def _mini_ticker_frame(exchange: Exchange, instrument: Instrument, now_ms: int) -> dict[str, Any]:
-    day = ticker(exchange, instrument)
-    return {
-        "e": "24hrMiniTicker",
-        "E": now_ms,
-        "s": instrument.symbol,
-        **{short: day[_TICKER_FIELDS[short]] for short in ("c", "o", "h", "l", "v", "q")},
-    }

@@ -1,8 +1,7 @@
-"""The words of the exchange: orders, what may be asked for, and what happened.
+"""The words of the market: sides, kinds, requests, resting orders, trades, best prices.
 
-Requests (`OrderRequest`) are in units of 10⁻⁸, the book is in ticks and lots. Events (past tense) are what a customer may see of its own account, in
-decimal strings as Binance prints them; they are journalled as they are, and every view of an account is folded from
-them. House orders (the background flow) make no events, only trades.
+Requests (`OrderRequest`) are in units of 10⁻⁸, the book is in ticks and lots. What happens to a customer's own account
+is told by `account_events`.
 """
 
 from __future__ import annotations
@@ -133,80 +132,3 @@ class TopChanged(NamedTuple):
     update_id: int
     ts_ns: int
     top: Top
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccountOpened:
-    """An account exists from here on."""
-
-    ts_ns: int
-    account: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transferred:
-    """Money came in (positive) or went out (negative). `client_key` is unique per account."""
-
-    ts_ns: int
-    account: str
-    transfer_id: int
-    client_key: str
-    asset: str
-    amount: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderAccepted:
-    """The order is the exchange's from here on. A market order by quote gets the `quantity` that its budget buys."""
-
-    ts_ns: int
-    account: str
-    symbol: str
-    order_id: int
-    client_order_id: str
-    side: str
-    kind: str
-    time_in_force: str
-    price: str
-    quantity: str
-    quote_budget: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderFilled:
-    """One side of one trade, for the account that owns the order. A trade between two customers makes two of these."""
-
-    ts_ns: int
-    account: str
-    symbol: str
-    order_id: int
-    client_order_id: str
-    side: str
-    trade_id: int
-    price: str
-    quantity: str
-    quote_quantity: str
-    commission: str
-    commission_asset: str
-    is_maker: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderClosed:
-    """The order left the exchange: FILLED, CANCELED or EXPIRED. `cancel_id` is the cancel request's own id, or empty."""
-
-    ts_ns: int
-    account: str
-    symbol: str
-    order_id: int
-    client_order_id: str
-    side: str
-    status: str
-    executed: str
-    cancel_id: str
-
-
-AccountEvent = AccountOpened | Transferred | OrderAccepted | OrderFilled | OrderClosed
-EVENT_TYPES: dict[str, type[AccountEvent]] = {
-    each.__name__: each for each in (AccountOpened, Transferred, OrderAccepted, OrderFilled, OrderClosed)
-}

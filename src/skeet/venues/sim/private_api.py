@@ -6,12 +6,13 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from skeet.venues.sim.account_events import OrderFilled
 from skeet.venues.sim.behaviour import Behaviour
 from skeet.venues.sim.blotter import OrderView
 from skeet.venues.sim.commands import CancelOrder
 from skeet.venues.sim.engine import UNKNOWN_ORDER
 from skeet.venues.sim.exchange import Exchange
-from skeet.venues.sim.orders import OrderFilled, OrderKind, OrderRequest, Rejection, Side, TimeInForce
+from skeet.venues.sim.orders import OrderKind, OrderRequest, Rejection, Side, TimeInForce
 from skeet.venues.sim.parameters import Parameters
 from skeet.venues.sim.public_api import MAX_ROWS, Json
 from skeet.venues.sim.units import format_units

@@ -6,9 +6,10 @@ from typing import Any
 
 import orjson
 
+from skeet.venues.sim.account_events import OrderAccepted, OrderClosed, OrderFilled, Transferred
 from skeet.venues.sim.blotter import OrderView
 from skeet.venues.sim.exchange import Exchange, Report
-from skeet.venues.sim.orders import OrderAccepted, OrderClosed, OrderFilled, OrderStatus, Transferred
+from skeet.venues.sim.orders import OrderStatus
 from skeet.venues.sim.sockets import Client
 from skeet.venues.sim.units import format_units
 
