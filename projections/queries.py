@@ -72,7 +72,10 @@ def select(settings: Settings, statement: LiteralString, parameters: dict[str, A
     dsn = settings.postgres.dsn.get_secret_value()
     if not dsn:
         raise InvalidInput("SKEET_POSTGRES__DSN is empty: start the platform with `skeet up`, or name your server")
-    options = f"-c default_transaction_read_only=on -c statement_timeout={STATEMENT_TIMEOUT_MS}"
+    options = (
+        f"-c search_path={settings.postgres.schema_name} -c default_transaction_read_only=on"
+        f" -c statement_timeout={STATEMENT_TIMEOUT_MS}"
+    )
     try:
         with psycopg.connect(
             dsn, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_S, options=options
