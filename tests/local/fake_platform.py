@@ -22,7 +22,6 @@ WORKER = textwrap.dedent("""
     print("at work", flush=True)
     signal.pause()
 """)
-STUBBORN = WORKER.replace("lambda *_: (helper.kill(), sys.exit(0))", "signal.SIG_IGN")
 
 
 def specs() -> tuple[ProcessSpec, ...]:

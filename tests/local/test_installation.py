@@ -73,6 +73,16 @@ def test_reset_keeps_the_users_own_files(installation: Installation) -> None:
     assert {path.name for path in installation.data.iterdir()} == {"skeet.toml", "strategies"}
 
 
+def test_reset_keeps_the_keys_of_real_venues(installation: Installation) -> None:
+    write_endpoints(installation, frozenset(), None)
+    keys = installation.secrets / "venue-keys"
+    keys.mkdir()
+    (keys / "real.json").write_text('{"venue": "binance"}')
+    (keys / "demo.json").write_text('{"venue": "sim"}')
+    installation.delete_content()
+    assert [path.name for path in installation.secrets.rglob("*") if path.is_file()] == ["real.json"]
+
+
 def test_reset_of_a_foreign_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(InvalidInput, match="holds no SKEET installation"):

@@ -59,7 +59,7 @@ def test_readable_secret_is_found_by_the_doctor(tmp_path: Path) -> None:
     done = skeet(tmp_path, "doctor", "--json")
     secrets = next(f for f in json.loads(done.stdout) if f["check"] == "secrets")
     assert (secrets["verdict"], done.returncode) == ("fail", 1)
-    assert "chmod 600" in secrets["remedy"]
+    assert "chmod -R go=" in secrets["remedy"]
 
 
 def test_logs_of_an_unknown_part_lists_the_known(tmp_path: Path) -> None:

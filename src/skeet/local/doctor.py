@@ -137,12 +137,12 @@ def _permissions(installation: Installation) -> Iterator[Finding]:
         check="secrets",
         verdict=Verdict.FAIL if readable else Verdict.OK,
         detail=f"others may read {', '.join(readable)}" if readable else "readable by you only",
-        remedy=f"chmod 600 {installation.secrets}/*" if readable else "",
+        remedy=f"chmod -R go= {installation.secrets}" if readable else "",
     )
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+    return sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
 
 
 def _tried(check: str, look: Callable[[], str]) -> Finding:

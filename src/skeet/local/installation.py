@@ -6,6 +6,7 @@ written to ``endpoints.toml``, from where every process of this data directory t
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -22,6 +23,12 @@ PORT_NAMES = ("kafka", "kafka-controller", "registry", "postgres", "clickhouse",
 """In this order from ``--port-base`` on."""
 
 KEPT_BY_RESET = frozenset({"skeet.toml", "strategies", "lock"})
+GENERATED_SECRETS = (
+    "postgres_owner_password",
+    "postgres_superuser_password",
+    "skeet_clickhouse__password",
+    "skeet_sim__admin_token",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +109,9 @@ class Installation:
         if self.data.exists() and not self.ports_file.exists():
             raise InvalidInput(f"{self.data} holds no SKEET installation (no ports.json); nothing was deleted")
         deleted = []
-        for path in sorted(self.data.iterdir()) if self.data.exists() else []:
-            if path.name in KEPT_BY_RESET:
+        # Backwards, secrets before ports.json: the ports tell our own DSN from one that the user wrote.
+        for path in sorted(self.data.iterdir(), reverse=True) if self.data.exists() else []:
+            if path.name in KEPT_BY_RESET or (path == self.secrets and not self._delete_secrets()):
                 continue
             if path.is_symlink():
                 shutil.rmtree(path.resolve(), ignore_errors=True)
@@ -113,7 +121,25 @@ class Installation:
             else:
                 path.unlink()
             deleted.append(path.name)
-        return deleted
+        return sorted(deleted)
+
+    def _delete_secrets(self) -> bool:
+        """Delete generated secrets and the keys of the simulated exchange; whether nothing of the user's is left."""
+        generated = [self.secrets / name for name in GENERATED_SECRETS]
+        dsn = self.secrets / "skeet_postgres__dsn"
+        if dsn.exists() and dsn.read_text() == self.cluster().dsn:
+            generated.append(dsn)
+        generated += [path for path in self.secrets.glob("venue-keys/*.json") if _is_simulated(path)]
+        for path in generated:
+            path.unlink(missing_ok=True)
+        return not any(path.is_file() for path in self.secrets.rglob("*"))
+
+
+def _is_simulated(key_file: Path) -> bool:
+    try:
+        return bool(json.loads(key_file.read_text())["venue"] == "sim")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def external_parts(settings: Settings, installation: Installation) -> frozenset[str]:

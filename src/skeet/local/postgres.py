@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import psycopg
 
 from skeet.config import Settings
 from skeet.core.errors import InfrastructureError
@@ -171,6 +170,8 @@ def stop_leftover(directory: Path) -> None:
 
 def accepts(dsn: str, timeout_s: int = 2) -> bool:
     """Whether a server there lets us in."""
+    import psycopg  # a third of a second that most who read this module's constants do not need
+
     try:
         with psycopg.connect(dsn, connect_timeout=timeout_s):
             return True
