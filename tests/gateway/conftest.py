@@ -129,6 +129,7 @@ class Desk:
     settings: Settings
     codec: Codec
     account: str
+    publisher: Publisher
 
     def open_account(self) -> None:
         self._publish(AccountOpened(venue="sim", label="test"), "open")
@@ -187,12 +188,11 @@ class Desk:
         )
 
     def _publish(self, *pairs: Any) -> None:
-        publisher = Publisher(self.settings, self.codec, producer(self.settings, "test-desk"))
         events = [(pairs[n], pairs[n + 1]) for n in range(0, len(pairs), 2)]
-        publisher.send(
+        self.publisher.send(
             [Out(topic=ACCOUNT_EVENTS.name, key=self.account, event=e, meta=self._meta(name)) for e, name in events]
         )
-        publisher.flush()
+        self.publisher.flush()
 
     def _meta(self, name: str) -> Meta:
         identity = EventId(derive_id("test", name))
@@ -246,4 +246,5 @@ def desk(kafka: str, registry_url: str, sim: SimThread, tmp_path: Path) -> Desk:
     topics_admin.apply(settings)
     account = "alpha"
     write_key(settings, account, sim.account(account, USDT="100000", BTC="2"))
-    return Desk(settings, registered_codec(settings), account)
+    codec = registered_codec(settings)
+    return Desk(settings, codec, account, Publisher(settings, codec, producer(settings, "test-desk")))

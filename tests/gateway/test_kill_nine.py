@@ -1,0 +1,90 @@
+"""kill -9 of a gateway with orders in flight, at a venue that would take every order twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skeet.config import Settings
+from skeet.core.reports import SubmitAcknowledged, SubmitAttempted, SubmitNotSent, SubmitOutcomeUnknown
+from skeet.core.values import NS_PER_S
+from skeet.venues.sim.orders import UniqueAmong
+
+pytestmark = pytest.mark.integration
+START_DEADLINE_S = 90.0
+SETTLED = ("SubmitAcknowledged", "SubmitRejected", "SubmitNotSent", "OrderFoundAbsent")
+
+
+class GatewayProcess:
+    """``skeet run gateway`` as a process."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        ready, self._log = folder / "ready", folder / "gateway.log"
+        ready.unlink(missing_ok=True)
+        environment = os.environ | {
+            "SKEET_DATA": str(settings.data),
+            "SKEET_KAFKA__BOOTSTRAP": settings.kafka.bootstrap,
+            "SKEET_KAFKA__TOPIC_PREFIX": settings.kafka.topic_prefix,
+            "SKEET_KAFKA__ACCOUNT_PARTITIONS": str(settings.kafka.account_partitions),
+            "SKEET_KAFKA__MARKET_PARTITIONS": str(settings.kafka.market_partitions),
+            "SKEET_REGISTRY__URL": settings.registry.url,
+            "SKEET_SIM__URL": settings.sim.url,
+            "SKEET_READY_FILE": str(ready),
+        }
+        with self._log.open("ab") as log:
+            command = [sys.executable, "-m", "skeet", "run", "gateway"]
+            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        deadline = time.monotonic() + START_DEADLINE_S
+        while not ready.exists():
+            assert self._process.poll() is None and time.monotonic() < deadline, self._log.read_text()[-4_000:]
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(10)
+
+    def stop(self) -> int:
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(25)
+
+
+def test_no_order_is_sent_twice_and_none_is_forgotten(sim: Any, desk: Any, tmp_path: Path) -> None:
+    sim.behaviour.unique_among, sim.behaviour.drop_probability = UniqueAmong.NONE, 0.1
+    bid, _ = sim.best()
+    valid_until = time.time_ns() + 600 * NS_PER_S
+    first = GatewayProcess(desk.settings, tmp_path)
+    names = [f"n{number}" for number in range(120)]
+    try:
+        for number, name in enumerate(names[:80]):
+            desk.authorise(name, bid - 1_000 - number, quantity=Decimal("0.001"), valid_until=valid_until)
+            if number == 60:
+                desk.wait(lambda: any(isinstance(r.event, SubmitAttempted) for r in desk.reports()), "attempt")
+    finally:
+        first.kill()
+    for number, name in enumerate(names[80:]):
+        desk.authorise(name, bid - 2_000 - number, quantity=Decimal("0.001"), valid_until=valid_until)
+    second = GatewayProcess(desk.settings, tmp_path)
+    try:
+        desk.wait(lambda: _settled(desk) == {desk.order_id(name) for name in names}, "outcome of every order", 60)
+    finally:
+        code = second.stop()
+    assert code == 0
+    at_venue = Counter(order["clientOrderId"] for order in sim.orders("alpha"))
+    assert max(at_venue.values()) == 1
+    outcomes = {r.event.order_id: type(r.event) for r in desk.reports() if type(r.event).__name__ in SETTLED}
+    assert {order_id for order_id, kind in outcomes.items() if kind is SubmitAcknowledged} == set(at_venue)
+    assert SubmitNotSent not in outcomes.values()
+    assert any(isinstance(r.event, SubmitOutcomeUnknown) for r in desk.reports())
+
+
+def _settled(desk: Any) -> set[str]:
+    return {r.event.order_id for r in desk.reports() if type(r.event).__name__ in SETTLED}
