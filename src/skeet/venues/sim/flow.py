@@ -28,9 +28,11 @@ MIN_LEVELS = 5
 EXCITEMENT_DECAY_PER_S = 0.8
 EXCITEMENT_JUMP = 0.52
 """Each taker raises the arrival rate by this much per second; with the decay: 0.65 followers per taker."""
-SLOW_VOL = (0.5, 7_200.0)
-FAST_VOL = (0.45, 900.0)
+SLOW_VOL = (0.6, 5_400.0)
+FAST_VOL = (0.6, 1_200.0)
 """Log-volatility factors: standard deviation, and mean-reversion time in seconds."""
+MAX_ACTIVITY = 3.0
+"""Storms raise arrivals at most this many times, however wild the price."""
 DRIFT = (0.45, 300.0)
 """Trend: its size as a share of one minute's volatility, and how long it lasts in seconds."""
 ANCHOR_S = 20 * 86_400.0
@@ -61,20 +63,20 @@ class Profile:
 
 
 PROFILES = {
-    "BTCUSDT": Profile(takers_per_s=0.8, requotes_per_s=4, minute_volatility=6e-4, taker_lots=800, maker_lots=12_000),
+    "BTCUSDT": Profile(takers_per_s=0.8, requotes_per_s=4, minute_volatility=4.5e-4, taker_lots=800, maker_lots=12_000),
     "ETHUSDT": Profile(
         takers_per_s=0.6,
         requotes_per_s=4,
-        minute_volatility=5e-4,
+        minute_volatility=3e-4,
         taker_lots=1_500,
         maker_lots=22_000,
         leader="BTCUSDT",
-        leader_share=0.9,
+        leader_share=1.0,
     ),
     "SOLUSDT": Profile(
         takers_per_s=0.25,
         requotes_per_s=2,
-        minute_volatility=7e-4,
+        minute_volatility=5e-4,
         taker_lots=3_000,
         maker_lots=40_000,
         leader="BTCUSDT",
@@ -130,8 +132,8 @@ class InstrumentFlow:
         ns_per_s = (to_ns - from_ns) / elapsed_s
         passed = 0.0
         while True:
-            activity = math.exp(state.slow_vol + state.fast_vol)
-            requotes, takers = profile.requotes_per_s * min(activity, 3.0), profile.takers_per_s * activity
+            activity = min(math.exp(state.slow_vol + state.fast_vol), MAX_ACTIVITY)
+            requotes, takers = profile.requotes_per_s * activity, profile.takers_per_s * activity
             # Thinning: the rate can only fall until the next arrival, so its present value bounds it.
             bound = requotes + takers + state.excitement
             wait = rng.expovariate(bound)

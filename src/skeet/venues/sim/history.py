@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skeet.venues.sim.bars import MINUTE_MS, Bar
-from skeet.venues.sim.flow import FAST_VOL, PROFILES, SLOW_VOL
+from skeet.venues.sim.flow import FAST_VOL, MAX_ACTIVITY, PROFILES, SLOW_VOL
 from skeet.venues.sim.instruments import Instrument
 
 HISTORY_SYMBOLS = ("BTCUSDT", "ETHUSDT")
@@ -37,7 +37,7 @@ def past_bars(instruments: Sequence[Instrument], seed: int, minutes: int, end_ms
         if profile.leader in paths:
             path = path + profile.leader_share * paths[profile.leader]
         paths[instrument.symbol] = path
-        counts = rng.poisson(profile.takers_per_s * 3 * 60 * volatility)
+        counts = np.maximum(1, rng.poisson(profile.takers_per_s * 3 * 60 * np.minimum(volatility, MAX_ACTIVITY)))
         lots = rng.lognormal(math.log(profile.taker_lots), 0.5, minutes)
         start = instrument.start_price // instrument.tick
         prices = np.maximum(1, np.rint(start * np.exp(path - path[-1]))).astype(np.int64).reshape(minutes, _STEPS)
@@ -61,10 +61,10 @@ def _bars(prices: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], lots: Fl
     opens = np.concatenate((prices[:1, 0], closes[:-1]))
     highs = np.maximum(prices.max(axis=1), opens)
     lows = np.minimum(prices.min(axis=1), opens)
-    volumes = np.maximum(1, counts * lots).astype(np.int64)
+    volumes = np.maximum(10, counts * lots).astype(np.int64)
     # Takers buy a little more than half in a rising minute.
     taken = (volumes * np.clip(0.5 + 40 * (closes - opens) / opens, 0.1, 0.9)).astype(np.int64)
-    columns = (opens, highs, lows, closes, volumes, np.maximum(1, counts), taken, (highs + lows) // 2)
+    columns = (opens, highs, lows, closes, volumes, counts, taken, (highs + lows) // 2)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return [
         Bar(first_ms + n * MINUTE_MS, opened, high, low, close, volume, volume * middle, trades, buys, buys * middle)

@@ -37,8 +37,10 @@ class KeyRing:
     def __init__(self, directory: Path) -> None:
         path = directory / "exchange.key"
         if not path.exists():
-            path.touch(mode=0o600)
-            path.write_bytes(secrets.token_bytes(32))
+            unfinished = path.with_suffix(".new")
+            unfinished.touch(mode=0o600)
+            unfinished.write_bytes(secrets.token_bytes(32))
+            unfinished.replace(path)  # whole or not at all: a killed process leaves no empty secret
         self._secret = path.read_bytes()
         self._accounts: dict[str, str] = {}
 
