@@ -66,7 +66,35 @@ def test_one_stuck_partition_among_moving_ones_is_found() -> None:
     assert stuck(both) == [PLACE]
 
 
+def test_group_that_works_off_another_partition_is_slow_not_stuck() -> None:
+    backlog = ("orders", 1)
+    both = [
+        Sample(
+            at_s=sample.at_s,
+            committed={**sample.committed, backlog: int(sample.at_s)},
+            end={**sample.end, backlog: 10_000},
+        )
+        for sample in samples(lambda _: 100, lambda t: 100 + int(t * 10))
+    ]
+    assert stuck(both) == []
+
+
 @pytest.mark.integration
+def test_an_aborted_transaction_delivers_nothing(kafka: str) -> None:
+    topic = f"aborted-{uuid.uuid4().hex[:8]}"
+    admin = AdminClient({"bootstrap.servers": kafka})
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(10)
+    producer = Producer({"bootstrap.servers": kafka, "transactional.id": topic})
+    producer.init_transactions(20)
+    for ends in (producer.abort_transaction, producer.commit_transaction):
+        producer.begin_transaction()
+        producer.produce(topic, b"x")
+        producer.flush(10)
+        assert not watchdog.delivers_from(kafka, (topic, 0), 0)
+        ends(20)
+    assert watchdog.delivers_from(kafka, (topic, 0), 0)
+
+
 def test_sample_holds_committed_positions_and_ends(kafka: str) -> None:
     topic, group = f"t{uuid.uuid4().hex}", f"g{uuid.uuid4().hex}"
     admin = AdminClient({"bootstrap.servers": kafka})

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from skeet.process import logger
@@ -43,8 +43,9 @@ class Sample:
 def stuck(samples: Sequence[Sample]) -> list[Partition]:
     """Partitions of a group that stood still for ``STILL_S`` while their end moved on; samples oldest first.
 
-    A partition without new records is idle, not stuck; so is one whose records are all newer than ``WAITED_S``. With
-    less than ``STILL_S`` of samples nothing is said.
+    A partition without new records is idle, not stuck; so is one whose records are all newer than ``WAITED_S``. A group
+    that works off a backlog in another partition is slow, not stuck: one consumer takes its partitions in turn, and a
+    clock tick waits for the trades before it. With less than ``STILL_S`` of samples nothing is said.
     """
     if not samples:
         return []
@@ -54,6 +55,11 @@ def stuck(samples: Sequence[Sample]) -> list[Partition]:
         return []
     first, last = window[0], window[-1]
     waited = [sample for sample in window if sample.at_s <= now - WAITED_S][-1]
+    if any(
+        first.committed.get(partition, 0) < position < waited.end.get(partition, 0)
+        for partition, position in last.committed.items()
+    ):
+        return []
     return sorted(
         partition
         for partition, position in last.committed.items()
@@ -107,7 +113,7 @@ class Watchdog:
                 except KafkaException:
                     self._samples[name].clear()
                     continue
-                self._judge(name)
+                self._judge(name, stuck(self._samples[name]))
 
     def stop(self) -> None:
         """End :meth:`run` soon."""
@@ -120,10 +126,13 @@ class Watchdog:
             self._generation[name] = since
         return since is not None
 
-    def _judge(self, name: str) -> None:
-        partitions = stuck(self._samples[name])
+    def _judge(self, name: str, suspected: list[Partition]) -> None:
         now = time.monotonic()
-        if not partitions or now - self._restarted_s.get(name, -MIN_BETWEEN_RESTARTS_S) < MIN_BETWEEN_RESTARTS_S:
+        if not suspected or now - self._restarted_s.get(name, -MIN_BETWEEN_RESTARTS_S) < MIN_BETWEEN_RESTARTS_S:
+            return
+        position = self._samples[name][-1].committed
+        partitions = [place for place in suspected if delivers_from(self._bootstrap, place, position[place])]
+        if not partitions:
             return
         self._restarted_s[name] = now
         self._samples[name].clear()
@@ -151,3 +160,27 @@ def sample_group(client: AdminClient, group: str) -> Sample:
     answers = client.list_offsets(specs, request_timeout=REQUEST_TIMEOUT_S) if specs else {}
     ends = {(place.topic, place.partition): answer.result().offset for place, answer in answers.items()}
     return Sample(at_s=time.monotonic(), committed=positions, end=ends)
+
+
+def delivers_from(bootstrap: str, place: Partition, position: int) -> bool:
+    """Whether a read_committed reader is delivered anything from ``position`` on.
+
+    Markers and aborted records (each transactional producer warms up with one) move a partition's end for nobody.
+    """
+    client = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "skeet-watchdog",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+            "log_level": 0,
+        }
+    )
+    try:
+        client.assign([TopicPartition(*place, position)])
+        message = client.poll(REQUEST_TIMEOUT_S)
+        return message is not None and message.error() is None
+    finally:
+        client.close()
