@@ -95,6 +95,7 @@ def test_an_aborted_transaction_delivers_nothing(kafka: str) -> None:
     assert watchdog.delivers_from(kafka, (topic, 0), 0)
 
 
+@pytest.mark.integration
 def test_sample_holds_committed_positions_and_ends(kafka: str) -> None:
     topic, group = f"t{uuid.uuid4().hex}", f"g{uuid.uuid4().hex}"
     admin = AdminClient({"bootstrap.servers": kafka})
