@@ -66,14 +66,18 @@ SELECT 0, number, {STARTED} + toIntervalMillisecond(2), intHash32(number), 'Subm
     {INSTRUMENTS}, {HEX_ID}, {STARTED}, {STARTED}, {STARTED}, {STARTED}
 FROM numbers({{count}})"""
 
-REPORTS = f"""INSERT INTO venue_reports (log_partition, log_offset, log_ts, record_crc, event_type, event_id, account_id,
-    instrument_id, order_id, ts_event, ts_init, written_ts, answered_ts)
-SELECT 0, number, {STARTED} + toIntervalMillisecond(6), intHash32(number),
-    if(number < {{count}}, 'SubmitAttempted', 'SubmitAcknowledged'), '', 'bench', {INSTRUMENTS},
-    leftPad(lower(hex(number % {{count}})), 32, '0'), {STARTED}, {STARTED},
-    if(number < {{count}}, NULL, {STARTED} + toIntervalMillisecond(7)),
-    if(number < {{count}}, NULL, {STARTED} + toIntervalMillisecond(9))
-FROM numbers({{count}} * 2)"""
+REPORT = "log_partition, log_offset, log_ts, record_crc, event_type, event_id, account_id, instrument_id, order_id, ts_event, ts_init"
+
+ATTEMPTS = f"""INSERT INTO venue_reports ({REPORT})
+SELECT 0, number * 2, {STARTED} + toIntervalMillisecond(6), intHash32(number), 'SubmitAttempted', '', 'bench',
+    {INSTRUMENTS}, {HEX_ID}, {STARTED}, {STARTED}
+FROM numbers({{count}})"""
+
+ACKNOWLEDGEMENTS = f"""INSERT INTO venue_reports ({REPORT}, written_ts, answered_ts)
+SELECT 0, number * 2 + 1, {STARTED} + toIntervalMillisecond(10), intHash32(number), 'SubmitAcknowledged', '', 'bench',
+    {INSTRUMENTS}, {HEX_ID}, {STARTED}, {STARTED},
+    {STARTED} + toIntervalMillisecond(7), {STARTED} + toIntervalMillisecond(9)
+FROM numbers({{count}})"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +112,8 @@ def prepare(settings: Settings, trades: int, progress: Callable[[str], None] = l
         ("decisions", AUTHORIZED, orders),
         ("fills", FILLED, orders),
         ("commands", COMMANDS, orders),
-        ("reports", REPORTS, orders),
+        ("attempts", ATTEMPTS, orders),
+        ("acknowledgements", ACKNOWLEDGEMENTS, orders),
     ):
         progress(what)
         store.command(statement.format(count=count, begin=BEGIN_NS, day=DAY_NS))

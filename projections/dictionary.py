@@ -40,6 +40,48 @@ the range under way; one past the largest `log_offset` of a partition says the s
 """
 
 
+VIEW_MEANINGS = {
+    "ts_open": "start of the minute (UTC)",
+    "minute": "the minute (UTC)",
+    "hour": "the hour (UTC)",
+    "volume": "traded, base units, exact",
+    "quote_volume": "sum of price x size, quote units, exact",
+    "trade_count": "trades in the minute",
+    "open": "first price, quote units per base unit, exact",
+    "close": "last price, quote units per base unit, exact",
+    "quotes": "quotes in the minute",
+    "spread_min": "smallest ask - bid, quote units",
+    "spread_max": "largest ask - bid, quote units (double)",
+    "spread_avg": "mean ask - bid over the quotes, quote units (double)",
+    "spread_avg_bps": "mean of (ask - bid) / mid, basis points (double)",
+    "reference_mid": "middle of reference_bid and reference_ask, quote units per base unit (double)",
+    "decided_ts": "ts_event of the decision (UTC, ns)",
+    "decided_log_ts": "append time of the decision (UTC, ms)",
+    "notional": "price x quantity, quote units, exact",
+    "fee_quote": "the fee where it is in the quote asset, quote units; else 0",
+    "slippage_bps": "distance of the price from reference_mid, basis points; positive: worse than mid (double)",
+    "tick_ts": "when the frame that started it reached SKEET (UTC, ns)",
+    "command_log_ts": "append time of the SubmitOrder command (UTC, ms)",
+    "authorized_log_ts": "append time of OrderAuthorized (UTC, ms)",
+    "attempted_log_ts": "append time of SubmitAttempted (UTC, ms); null: never attempted",
+    "acknowledged_log_ts": "append time of SubmitAcknowledged (UTC, ms)",
+    "first_fill_log_ts": "append time of the first OrderFilled (UTC, ms); null: never filled",
+    "tick_to_command_ms": "tick_ts to command_log_ts, ms",
+    "command_to_authorized_ms": "command_log_ts to authorized_log_ts, ms",
+    "authorized_to_attempt_ms": "authorized_log_ts to attempted_log_ts, ms",
+    "attempt_to_written_ms": "attempted_log_ts to written_ts, ms",
+    "written_to_answered_ms": "written_ts to answered_ts: the venue's round trip, ms",
+    "answered_to_fill_ms": "answered_ts to first_fill_log_ts, ms",
+    "tick_to_written_ms": "tick_ts to written_ts: tick to order at the venue's socket, ms",
+    "fills": "executions in the hour",
+    "position": "position at the hour's end, base units",
+    "fees": "fees of the hour taken in the quote asset, quote units",
+    "equity": "cash flow after fees since the beginning plus the position at the close, quote units",
+    "pnl": "change of equity in the hour, quote units",
+}
+"""Columns of views have no comments in the store; those that a table has by the same name mean the same."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Described:
     """A column, or a table when ``column`` is empty."""
@@ -53,12 +95,21 @@ class Described:
 def described_clickhouse(store: HistoryStore) -> list[Described]:
     """Tables and views of the history with their columns, as the store describes them."""
     found = store.rows(
-        "SELECT t.name, '', t.engine = 'View' ? 'view' : 'table', t.comment, 0 AS place FROM system.tables AS t "
-        "WHERE t.database = currentDatabase() UNION ALL "
+        "SELECT * FROM (SELECT name, '', engine = 'View' ? 'view' : 'table', comment, toUInt64(0) AS place "
+        "FROM system.tables WHERE database = currentDatabase() UNION ALL "
         "SELECT table, name, concat(type, default_kind = 'ALIAS' ? ', computed' : ''), comment, position "
-        "FROM system.columns WHERE database = currentDatabase() ORDER BY 1, place"
+        "FROM system.columns WHERE database = currentDatabase()) ORDER BY 1, place"
     )
-    return [Described(table=row[0], column=row[1], type=row[2], meaning=row[3]) for row in found]
+    meanings = {column: meaning for _, column, _, meaning, _ in found if meaning}
+    views = {table for table, column, kind, _, _ in found if not column and kind == "view"}
+    return [
+        Described(table=table, column=column, type=kind, meaning=meaning or _of_view(column, table in views, meanings))
+        for table, column, kind, meaning, _ in found
+    ]
+
+
+def _of_view(column: str, in_view: bool, meanings: dict[str, str]) -> str:
+    return VIEW_MEANINGS.get(column) or meanings.get(column, "") if in_view else ""
 
 
 def described_postgres(store: AccountStore) -> list[Described]:
