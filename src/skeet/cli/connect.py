@@ -94,7 +94,7 @@ def _postgres(settings: Settings, *, show: bool) -> tuple[dict[str, str], str]:
     masked = dsn if show or not parts.password else dsn.replace(f":{parts.password}@", f":{MASK}@", 1)
     typed = f'"{dsn}"' if show else _secret(settings, "skeet_postgres__dsn", masked)
     facts = {"dsn": masked, "host": parts.hostname or "", "port": str(parts.port or 5432)}
-    facts |= {"database": parts.path.lstrip("/"), "user": parts.username or ""}
+    facts |= {"schema": settings.postgres.schema_name, "database": parts.path.lstrip("/"), "user": parts.username or ""}
     return (
         facts,
         f"""
@@ -110,7 +110,8 @@ Python (pip install "psycopg[binary]")
   with psycopg.connect("{masked}") as connection:
       print(connection.execute("select * from positions").fetchall())
 
-tables and columns: docs/data-dictionary.md, or \\d+ orders in psql
+tables are in schema {settings.postgres.schema_name} (set search_path to {settings.postgres.schema_name} if they are not found);
+columns: docs/data-dictionary.md, or \\d+ orders in psql
 """,
     )
 

@@ -317,7 +317,10 @@ def _snapshot(settings: Settings) -> dict[str, list[Row]]:
     if not dsn:
         raise CannotVerify("SKEET_POSTGRES__DSN is empty: start the platform with `skeet up`, or name your server")
     try:
-        with psycopg.connect(dsn, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_S) as connection:
+        schema = f"-c search_path={settings.postgres.schema_name}"
+        with psycopg.connect(
+            dsn, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_S, options=schema
+        ) as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True
             return {table: _all(connection, table) for table in TABLES}
