@@ -12,6 +12,9 @@ from typer.core import TyperCommand, TyperGroup
 from skeet.core.errors import InvalidInput
 
 
+COMPLETION = ("install_completion", "show_completion")
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One command: ``target`` is ``module:attribute``, a typer application or a plain function with annotations.
@@ -45,6 +48,8 @@ class Entry:
             _keep_group(loaded)
         command = typer.main.get_command(loaded)
         command.name = self.name
+        # Every typer application offers to install shell completion; only a root could.
+        command.params = [parameter for parameter in command.params if parameter.name not in COMPLETION]
         return command
 
 

@@ -14,7 +14,7 @@ from skeet.cli.desk import Desk, command_meta, fresh_key, validity
 from skeet.cli.output import console, plain, print_json, print_rows, time_text
 from skeet.config import load_settings
 from skeet.core.accounts import Breach
-from skeet.core.commands import CancelOrder, SubmitOrder
+from skeet.core.commands import CancelAllOrders, CancelOrder, SubmitOrder
 from skeet.core.errors import InvalidInput
 from skeet.core.record import Record
 from skeet.core.values import MANUAL_BOOK, OrderStatus, OrderType, Side, TimeInForce
@@ -32,6 +32,7 @@ TERMINAL = frozenset(
     }
 )
 WAIT_DEADLINE_S = 60.0
+REASON_WIDTH = 40
 
 
 class BuyOrSell(StrEnum):
@@ -83,20 +84,28 @@ def place(  # noqa: PLR0913 - each is an argument or option of the command
 @app.command()
 def cancel(
     account: Annotated[str, typer.Argument(help="Account name.")],
-    order_id: Annotated[str, typer.Argument(help="As `skeet order list` shows it.")],
+    order_id: Annotated[str, typer.Argument(help="As `skeet order list` shows it; left out with --all.")] = "",
+    *,
+    all_of_them: Annotated[bool, typer.Option("--all", help="Cancel every open order of the account.")] = False,
     key: Key = "",
     wait: Wait = False,
     as_json: Json = False,
 ) -> None:
-    """Cancel an order; exit code 1 when the desk refuses."""
+    """Cancel an order, or all of them; exit code 1 when the desk refuses."""
+    if all_of_them == bool(order_id):
+        raise InvalidInput("name one ORDER_ID, or give --all")
     settings = load_settings()
     client_key, now_ns = key or fresh_key(), time.time_ns()
-    command = CancelOrder(order_id=order_id, book_id=MANUAL_BOOK, code_version="", rule="", **validity(now_ns))
+    command: CancelOrder | CancelAllOrders = (
+        CancelAllOrders(book_id="", **validity(now_ns))
+        if all_of_them
+        else CancelOrder(order_id=order_id, book_id=MANUAL_BOOK, code_version="", rule="", **validity(now_ns))
+    )
     meta = command_meta(settings, arguments.account_id(account), client_key, now_ns)
     with Desk(settings) as desk:
         record = desk.ask(command, meta)
         seen = [record]
-        if wait and not _breaches(record):
+        if wait and order_id and not _breaches(record):
             seen += _until_ended(desk, account, order_id)
     _report(seen, client_key, as_json=as_json)
 
@@ -113,10 +122,31 @@ def list_orders(
 
     owner = None if account is None else arguments.account_id(account)
     rows = queries.orders(load_settings(), owner, only_open=only_open, limit=count)
-    if not as_json:
-        for row in rows:
-            row["decided"] = time_text(row.pop("decided_at") or 0)[11:]
-    print_rows("", rows, as_json=as_json, empty="no open orders" if only_open else "no orders")
+    print_rows(
+        "",
+        rows if as_json else [_brief(row) for row in rows],
+        as_json=as_json,
+        empty="no open orders" if only_open else "no orders",
+    )
+
+
+def _brief(row: dict[str, Any]) -> dict[str, Any]:
+    """What fits on a line; everything else is in --json."""
+    reason = row["reason"] or ""
+    return {
+        "decided": time_text(row["decided_at"] or 0)[11:],
+        "order": row["order_id"],
+        "account": row["account_id"],
+        "book": row["book_id"],
+        "instrument": row["instrument_id"],
+        "side": row["side"],
+        "quantity": row["quantity"],
+        "limit": row["limit_price"],
+        "filled": row["filled_quantity"],
+        "average": row["average_price"],
+        "status": row["status"],
+        "reason": reason if len(reason) <= REASON_WIDTH else f"{reason[: REASON_WIDTH - 1]}…",
+    }
 
 
 def _submit_order(

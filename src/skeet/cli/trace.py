@@ -47,7 +47,7 @@ def _grow(branch: Tree, hop: Hop) -> None:
 def _line(hop: Hop) -> Text:
     text = Text(f"{time_text(hop.ts_ns)[11:]}", style="dim")
     text.append(
-        f" {'' if hop.delta_ms is None else f'+{hop.delta_ms:.1f} ms':>11}  ", style="bold" if hop.delta_ms else "dim"
+        f" {'' if hop.delta_ms is None else f'{hop.delta_ms:+.1f} ms':>11}  ", style="bold" if hop.delta_ms else "dim"
     )
     text.append(hop.kind, style=f"bold {STYLES.get(hop.at.partition('.')[0], 'white')}")
     fields = " ".join(f"{name}={value}" for name, value in hop.fields.items())

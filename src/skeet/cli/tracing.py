@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 from skeet.cli.output import plain
@@ -153,18 +152,15 @@ def _hang(records: list[Record[Any]], command: Hop) -> None:
     sent = command
     for record in records:
         cause = record.meta.cause_at if record.meta is not None else ""
-        hop = hops.get(cause, sent if record.at.topic == topics.REPORTS.name else command).add(_hop(record))
-        hops[hop.at] = hop
+        parent = hops.get(cause, sent if record.at.topic == topics.REPORTS.name else command)
         if isinstance(record.event, SubmitAcknowledged) and record.event.written_ns:
-            _socket(hop, record.event)
+            parent = _socket(sent, record.event)
+        hop = hops[str(record.at)] = parent.add(_hop(record))
         if record.at.topic == topics.REPORTS.name and hop.kind in ("SubmitAttempted", "SubmitAcknowledged"):
             sent = hop
 
 
-def _socket(acknowledged: Hop, event: SubmitAcknowledged) -> None:
-    """The two moments that an acknowledgement carries, in order."""
-    moments = (("socket write", event.written_ns), ("answer", event.answered_ns))
-    hops = [Hop(kind=kind, ts_ns=ts_ns) for kind, ts_ns in moments]
-    acknowledged.add(hops[0])
-    for before, after in pairwise(hops):
-        before.add(after)
+def _socket(sent: Hop, event: SubmitAcknowledged) -> Hop:
+    """The two moments that an acknowledgement names, below the attempt; returns the answer."""
+    written = sent.add(Hop(kind="socket write", ts_ns=event.written_ns))
+    return written.add(Hop(kind="answer", ts_ns=event.answered_ns))

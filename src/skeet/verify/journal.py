@@ -64,7 +64,7 @@ class Journal:
 
 
 def read_journal(path: Path) -> Journal:
-    """The whole file. A line that its checksum denies is named in ``broken`` and left out.
+    """The whole file. A line that its checksum denies is named in ``broken``; what it says now is compared all the same.
 
     Raises
     ------
@@ -78,25 +78,34 @@ def read_journal(path: Path) -> Journal:
                 break
             journal.lines = number
             try:
-                line, crc = _checked(raw, number, crc)
-                _take(journal, line, number)
-            except (ValueError, KeyError) as error:
+                crc = _checked(raw, number, crc)
+            except ValueError as error:
                 journal.broken.append(f"{path.name} line {number}: {error}")
                 crc = _crc_written(raw, crc)
+            try:
+                _take(journal, json.loads(raw), number)
+            except (ValueError, KeyError) as error:
+                journal.broken.append(f"{path.name} line {number} cannot be used: {type(error).__name__} {error}")
     return journal
 
 
-def _checked(raw: bytes, number: int, previous: int) -> tuple[Line, int]:
+def _checked(raw: bytes, number: int, previous: int) -> int:
+    """The line's checksum.
+
+    Raises
+    ------
+    ValueError
+        what is wrong with the line.
+    """
     body, mark, tail = raw.rpartition(_MARK)
     if not mark or len(tail) != 11 or tail[8:] != b'"}\n':
         raise ValueError("it does not end with a checksum")
     crc = int(tail[:8], 16)
     if zlib.crc32(body, previous) != crc:
         raise ValueError("its checksum does not match: it was altered, or a line before it is missing")
-    line: Line = json.loads(body + b"}")
-    if line["n"] != number:
-        raise ValueError(f"its number is {line['n']}")
-    return line, crc
+    if json.loads(body + b"}")["n"] != number:
+        raise ValueError(f"its number is not {number}")
+    return crc
 
 
 def _crc_written(raw: bytes, previous: int) -> int:

@@ -1,0 +1,24 @@
+"""``skeet bench``: what this machine reaches, each measurement in its own module."""
+
+from __future__ import annotations
+
+import typer
+
+from skeet.cli.lazy import Entry, LazyGroup
+
+
+class BenchGroup(LazyGroup):
+    """The measurements."""
+
+    entries = (
+        Entry("sql", "skeet.cli.bench_sql:sql", "The saved example queries on 10 million trades."),
+        Entry("feed", "skeet.cli.bench_feed:bench_feed", "Frames a second from file and socket into Kafka."),
+    )
+
+
+app = typer.Typer(cls=BenchGroup, no_args_is_help=True, rich_markup_mode="rich")
+
+
+@app.callback()
+def bench() -> None:
+    """Measure this machine."""
