@@ -11,7 +11,6 @@ from typer.core import TyperCommand, TyperGroup
 
 from skeet.core.errors import InvalidInput
 
-
 COMPLETION = ("install_completion", "show_completion")
 
 
