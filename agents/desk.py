@@ -96,6 +96,7 @@ class Desk:
             done += 1
         if self._commit(self._inputs, outs, messages[:done]) and done < len(messages):
             self._inputs.rewind()
+        self._books.snapshot_due(idle=not polled)
         return done
 
     def close(self) -> None:

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from skeet.agents import desk_inputs
 from skeet.agents.desk import Desk
 from skeet.agents.desk_books import Books
 from skeet.agents.desk_snapshots import Snapshots
 from skeet.config import DeskSettings, Settings
 from skeet.core import accounts, commands, control, market, reports
+from skeet.core.account import decide as decide_account
 from skeet.core.account_snapshot import state_hash
 from skeet.core.ids import derive_id
 from skeet.core.record import Event, Meta, Out, Record
@@ -280,7 +280,7 @@ def test_input_that_fails_is_retried_alone_then_dead_lettered_and_its_account_ha
     work(desk, 2)
     broken = floor.order("alice")
     floor.order("alice")
-    genuine = desk_inputs.decide
+    genuine = decide_account
 
     def decide(state: Any, record: Record[Any], context: Any) -> Any:
         tried.append(record.event_id)
@@ -288,7 +288,7 @@ def test_input_that_fails_is_retried_alone_then_dead_lettered_and_its_account_ha
             raise ZeroDivisionError("a mistake of ours")
         return genuine(state, record, context)
 
-    monkeypatch.setattr(desk_inputs, "decide", decide)
+    monkeypatch.setattr("skeet.agents.desk_inputs.decide", decide)
     work(desk, 2)
     assert tried.count(broken) == 3
     assert floor.events("alice")[2:] == ["AccountHalted", "OrderDenied"]
