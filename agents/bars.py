@@ -20,6 +20,10 @@ INTERVALS: tuple[tuple[str, int], ...] = (("1s", NS_PER_S), ("1m", 60 * NS_PER_S
 GRACE_NS = 500 * NS_PER_MS
 """How long after its end a quiet bar stays open for trades on their way: the slowest hop measured, ten times over."""
 
+LIVE_LAG_NS = 10 * NS_PER_S
+"""A trade that was appended this long after it happened is history (a backfill, a replayed session): its bar is closed by
+later trades only, because a tick that came between two pages of history would close it half filled."""
+
 SeriesKey = tuple[str, str]
 """Instrument and interval."""
 
@@ -83,6 +87,7 @@ class Series:
     bar: OpenBar | None = None
     late_trades: int = 0
     torn: bool = False
+    live: bool = False
     last_at: str = ""
 
 
@@ -132,6 +137,7 @@ def _on_trade(state: BarsState, trade: Trade, record: Record[Any]) -> tuple[Out[
         if series.bar is not None and ts_open > series.bar.ts_open:
             outs.extend(_close(state, key, length, record, trade.ts_init))
         _account(series, trade, ts_open, str(record.at))
+        series.live = not trade.backfilled and record.log_ns - trade.ts_event <= LIVE_LAG_NS
     return tuple(outs)
 
 
@@ -159,7 +165,7 @@ def _on_tick(state: BarsState, now: int, record: Record[Any]) -> tuple[Out[Any],
     outs: list[Out[Any]] = []
     for key, series in state.series.items():
         length = dict(INTERVALS)[key[1]]
-        if series.bar is not None and series.bar.ts_open + length + GRACE_NS <= now:
+        if series.live and series.bar is not None and series.bar.ts_open + length + GRACE_NS <= now:
             outs.extend(_close(state, key, length, record, now))
     return tuple(outs)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from skeet.agents.bars import BarsAgent, BarsState, Series
+from skeet.agents.bars import INTERVALS, BarsAgent, BarsState, Series
 from skeet.config import Settings
 from skeet.core.machine import Agent
 from skeet.core.market import Bar
@@ -69,9 +69,17 @@ class Restorer:
         return restore
 
     def _floor(self, state: BarsState, partition: Partition, start: int) -> int:
-        """The offset after the last trade that is accounted for in every series of the partition; 0 when none is."""
-        known = [series.through + 1 for series in state.series.values() if series.partition == partition[1]]
-        return min((start, *known)) if known else 0
+        """The offset after the last trade that is accounted for in every series of the partition.
+
+        0 when nothing is known, or when an instrument has bars of one interval only (its first minute).
+        """
+        through: dict[str, list[int]] = {}
+        for (instrument_id, _), series in state.series.items():
+            if series.partition == partition[1]:
+                through.setdefault(instrument_id, []).append(series.through + 1)
+        if not through or any(len(offsets) < len(INTERVALS) for offsets in through.values()):
+            return 0
+        return min(start, *(min(offsets) for offsets in through.values()))
 
     def _tail_before(self, topic: Topic, starts: Mapping[Partition, int], count: int) -> Iterator[Record[Any]]:
         ranges = {p: (max(0, start - count), start) for p, start in self._of(topic, starts).items()}

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
+from live import events, wait_for
 
 from skeet.cli.strategy import post, started_event
 from skeet.config import Settings
 from skeet.core.commands import CancelAllOrders, SubmitOrder
 from skeet.core.control import StrategyHalted, StrategyStopped
 from skeet.core.market import InstrumentDefined, Quote, Tick
-from skeet.core.record import Out
 from skeet.schemas.codec import Codec
-from skeet.streams import topics_admin
-from skeet.streams.kafka import producer
-from skeet.streams.publishing import Publisher
-from skeet.streams.reading import records_until_end
-from skeet.streams.registry import registered_codec
-from skeet.streams.topics import COMMANDS, CONTROL, Topic
+from skeet.streams.topics import COMMANDS, CONTROL
 
 pytestmark = pytest.mark.integration
 
@@ -60,88 +51,6 @@ class BuyEach(Strategy[State]):
             assert not loaded, loaded
         return [buy_limit(self.parameters.size, quote.ask_price, rule="each")]
 """
-
-
-@pytest.fixture
-def settings(kafka: str, registry_url: str, tmp_path: Path) -> Settings:
-    prefix = f"t{uuid.uuid4().hex[:8]}."
-    made = Settings(
-        kafka={"bootstrap": kafka, "topic_prefix": prefix, "account_partitions": 2, "market_partitions": 2},
-        registry={"url": registry_url},
-        data=tmp_path,
-    )
-    topics_admin.apply(made)
-    (tmp_path / "strategies").mkdir()
-    (tmp_path / "strategies" / "buy_each.py").write_text(STRATEGY)
-    return made
-
-
-@pytest.fixture
-def codec(settings: Settings) -> Codec:
-    return registered_codec(settings)
-
-
-@pytest.fixture
-def publish(settings: Settings, codec: Codec) -> Callable[..., None]:
-    publisher = Publisher(settings, codec, producer(settings, "test"))
-
-    def send(topic: str, *events: Any) -> None:
-        publisher.send([Out(topic=topic, key=getattr(e, "instrument_id", ""), event=e) for e in events])
-        publisher.flush()
-
-    return send
-
-
-@pytest.fixture
-def role(settings: Settings) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
-    """Starts a role as a process; all are killed at the end."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(name: str) -> subprocess.Popen[bytes]:
-        ready = settings.data / f"ready-{uuid.uuid4().hex}"
-        environment = os.environ | environment_of(settings) | {"SKEET_READY_FILE": str(ready)}
-        with (settings.data / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "skeet", "run", name], env=environment, stdout=log, stderr=log
-            )
-        started.append(process)
-        wait_for(lambda: ready.exists() or process.poll() is not None, 60, f"{name} ready")
-        assert process.poll() is None, (settings.data / f"{name}.log").read_text()
-        return process
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def environment_of(settings: Settings) -> dict[str, str]:
-    return {
-        "SKEET_DATA": str(settings.data),
-        "SKEET_KAFKA__BOOTSTRAP": settings.kafka.bootstrap,
-        "SKEET_KAFKA__TOPIC_PREFIX": settings.kafka.topic_prefix,
-        "SKEET_KAFKA__ACCOUNT_PARTITIONS": "2",
-        "SKEET_KAFKA__MARKET_PARTITIONS": "2",
-        "SKEET_REGISTRY__URL": settings.registry.url,
-    }
-
-
-def wait_for(condition: Callable[[], Any], deadline_s: float, what: str) -> Any:
-    end = time.monotonic() + deadline_s
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"not within {deadline_s} s: {what}")
-
-
-def events(settings: Settings, codec: Codec, topic: Topic, kind: type[Any]) -> list[Any]:
-    return [r for r in records_until_end(settings, codec, [topic]) if isinstance(r.event, kind)]
 
 
 def instrument() -> InstrumentDefined:
@@ -188,6 +97,8 @@ def quote(number: int) -> Quote:
 def test_instance_trades_on_live_quotes_halts_on_an_error_and_runs_again_when_started_anew(
     settings: Settings, codec: Codec, publish: Callable[..., None], role: Callable[[str], subprocess.Popen[bytes]]
 ) -> None:
+    (settings.data / "strategies").mkdir()
+    (settings.data / "strategies" / "buy_each.py").write_text(STRATEGY)
     publish("instruments.v1", instrument())
     publish("market.quotes.v1", quote(1))
     started = started_event(settings, "alpha", "buy_each", SYMBOL, {"size": "0.0219"})
