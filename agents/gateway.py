@@ -18,7 +18,7 @@ from confluent_kafka import Message
 from skeet.agents.gateway_account import AccountSession, Clock
 from skeet.agents.gateway_book import AccountBook, LiveOrder, Outs, Stage, authorised_order
 from skeet.agents.gateway_log import Batch, GatewayLog
-from skeet.agents.kill_latch import KillLatch, latch_path
+from skeet.agents.kill_latch import KillLatch, LatchEntry, latch_path
 from skeet.config import Settings
 from skeet.core.accounts import AccountOpened, CancelAuthorized, OrderAuthorized
 from skeet.core.errors import InvalidInput
@@ -31,6 +31,9 @@ BATCH_PATIENCE_S = 2.0
 """So long one poll's orders wait for the venue or for rate budget, all together: cancels wait behind them."""
 RECOVERY_PATIENCE_S = 20.0
 """A start waits so long for venues to be asked; later they are asked in the background, and nothing is sent before."""
+
+LATCH_LOOK_S = 0.2
+"""How soon a latch that asks for it cancels what is open."""
 
 Connect = Callable[[str, SendGuard], Venue]
 """Makes the venue of an account; raises InvalidInput when there is no key for it."""
@@ -64,14 +67,18 @@ class Gateway:
         self._books: dict[str, AccountBook] = {}
         self._sessions: dict[str, AccountSession] = {}
         self._tenants: dict[str, str] = {}
+        self._latch_watch: asyncio.Task[None] | None = None
 
     async def start(self, accounts: Sequence[str] = ()) -> None:
         """Fence predecessors, then join the group; ``accounts`` are connected even before their first order."""
         await self._log.open()
+        self._latch_watch = asyncio.create_task(self._watch_latch(), name="kill-latch")
         self._log.consume(lambda partitions: self._recover(partitions, accounts), self.handle)
 
     async def close(self) -> None:
         """Stop taking orders, write what waits, close venues. Unanswered sends are resolved by the next start."""
+        if self._latch_watch is not None:
+            self._latch_watch.cancel()
         await self._log.close()
         await asyncio.gather(*(session.close() for session in self._sessions.values()))
 
@@ -197,6 +204,25 @@ class Gateway:
         now_ns = self._clock()
         until_ns = now_ns + session.venue.capabilities.receive_window_ns
         return session.book.cancel_attempt(order, event.cancel_id, now_ns, until_ns)
+
+    # --- the kill latch -----------------------------------------------------------------------------------------------
+
+    async def _watch_latch(self) -> None:
+        """Cancel what is open at the venues when an entry asks for it; works with Kafka away, which is told later."""
+        acted: set[LatchEntry] = set()
+        while True:
+            standing = set(self._latch.entries())
+            for entry in standing - acted:
+                if entry.cancel_open:
+                    self._cancel_in_scope(entry)
+            acted = standing
+            await asyncio.sleep(LATCH_LOOK_S)
+
+    def _cancel_in_scope(self, entry: LatchEntry) -> None:
+        for account_id, session in self._sessions.items():
+            if entry.covers(session.tenant_id, account_id):
+                logger().warning("kill latch: canceling all open orders", account=account_id, reason=entry.reason)
+                session.cancel_everything()
 
     # --- accounts -----------------------------------------------------------------------------------------------------
 

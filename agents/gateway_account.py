@@ -72,7 +72,7 @@ class AccountSession:
         self.budget = RateBudget(venue.capabilities.orders, clock())
         self.ready = asyncio.Event()
         self.trouble = "not connected to the venue yet"
-        self._tenant_id = tenant_id
+        self.tenant_id = tenant_id
         self._publish = publish
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
@@ -209,6 +209,25 @@ class AccountSession:
             self._log.warning("not canceled yet; the next sweep tries again", order=order.order_id)
         finally:
             self._canceling.discard(order.order_id)
+
+    def cancel_everything(self) -> None:
+        """Cancel every open order that the venue shows, without a write-ahead: the kill switch does not wait for a log."""
+        self._spawn(self._cancel_everything())
+
+    async def _cancel_everything(self) -> None:
+        await self._connected.wait()
+        for _ in range(CANCEL_TRIES):
+            try:
+                found = await self.venue.open_orders()
+            except SkeetError as error:
+                self._log.warning("open orders not answered", error=str(error))
+                await asyncio.sleep(ASK_FIRST_S)
+                continue
+            if not found:
+                return
+            for outcome in await asyncio.gather(*(self.venue.cancel(venue_order.key) for venue_order in found)):
+                if isinstance(outcome, Canceled):
+                    self.observe_order(outcome.order)
 
     async def _cancel_once(self, order: LiveOrder) -> bool:
         """Whether the cancel is settled. A refusal is looked up: a fill wins."""
@@ -385,7 +404,7 @@ class AccountSession:
         event_id = derive_id("report", "BalanceReported", *key)
         meta = Meta(
             event_id=event_id,
-            tenant_id=TenantId(self._tenant_id),
+            tenant_id=TenantId(self.tenant_id),
             account_id=AccountId(self.account_id),
             principal_id=PrincipalId("gateway"),
             correlation_id=event_id,

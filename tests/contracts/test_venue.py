@@ -159,7 +159,7 @@ async def test_acknowledged_order_is_open_found_and_listed(tried: Tried, listene
     outcome = await tried.venue.send(buy(1, tried.resting))
     assert isinstance(outcome, Acked)
     assert 0 < outcome.written_ns <= outcome.answered_ns
-    assert (outcome.order.status, outcome.order.filled_quantity) == (VenueOrderStatus.OPEN, 0)
+    assert (outcome.order.status, outcome.order.filled_quantity) == (VenueOrderStatus.OPEN, Decimal(0))
     found = await tried.venue.lookup(OrderKey(instrument_id=INSTRUMENT, client_order_id=f"{1:032x}"))
     assert isinstance(found, Found) and found.order.key == outcome.order.key
     assert [order.key for order in await tried.venue.open_orders()] == [outcome.order.key]

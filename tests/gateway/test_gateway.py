@@ -177,6 +177,27 @@ def test_kill_latch_stops_orders_until_it_is_released(sim: Any, desk: Any, gatew
     desk.wait_for("free", SubmitAcknowledged)
 
 
+def test_kill_latch_cancels_open_orders_when_it_says_so(sim: Any, desk: Any, gateway: GatewayThread) -> None:
+    bid, _ = sim.best()
+    desk.authorise("open", bid - 100)
+    desk.wait_for("open", SubmitAcknowledged)
+    set_latch(latch_path(desk.settings), LatchEntry(scope="tenant:main", reason="drill", cancel_open=True, set_ns=1))
+    desk.wait_for("open", CancelReported)
+    assert [order["status"] for order in sim.orders("alpha")] == ["CANCELED"]
+
+
+def test_restarted_exchange_is_asked_again_and_orders_go_on(sim: Any, desk: Any, gateway: GatewayThread) -> None:
+    bid, _ = sim.best()
+    desk.authorise("before", bid - 100)
+    desk.wait_for("before", SubmitAcknowledged)
+    sim.stop()
+    sim.start()
+    desk.authorise("after", bid - 100)
+    desk.wait_for("after", SubmitAcknowledged)
+    desk.cancel("before")
+    desk.wait_for("before", CancelReported)
+
+
 def test_fills_while_the_gateway_was_away_are_found_at_its_start(sim: Any, desk: Any) -> None:
     first = GatewayThread(desk.settings, desk.codec)
     bid, _ = sim.best()

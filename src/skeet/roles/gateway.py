@@ -26,6 +26,7 @@ async def _run(settings: Settings, stop: StopSignal) -> int:
     def connect(account_id: str, guard: SendGuard) -> Venue:
         return venue_of(settings, account_id, guard)
 
+    asyncio.get_running_loop().set_exception_handler(_loop_trouble)
     await asyncio.to_thread(load_library)
     log = GatewayLog(settings, await asyncio.to_thread(registered_codec, settings))
     gateway = Gateway(settings, log, connect)
@@ -49,6 +50,13 @@ async def _end(gateway: Gateway, log: GatewayLog) -> int:
     except TimeoutError:
         logger().warning("not drained in time; the next start asks the venue")
     return 0
+
+
+def _loop_trouble(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """ccxt leaves a rejected future behind for each lost connection; the session reports the loss itself."""
+    logger().debug(
+        "left behind in the event loop", message=context.get("message"), error=repr(context.get("exception"))
+    )
 
 
 def _fault(error: BaseException) -> str:
