@@ -33,7 +33,7 @@ FAST_VOL = (0.6, 1_200.0)
 """Log-volatility factors: standard deviation, and mean-reversion time in seconds."""
 MAX_ACTIVITY = 3.0
 """Storms raise arrivals at most this many times, however wild the price."""
-DRIFT = (0.45, 300.0)
+DRIFT = (0.2, 300.0)
 """Trend: its size as a share of one minute's volatility, and how long it lasts in seconds."""
 ANCHOR_S = 20 * 86_400.0
 """Time over which the fair price is pulled back to its start, so that months of flow stay in a plausible range."""
@@ -42,8 +42,10 @@ SIDE_PERSISTENCE = 0.55
 MAKERS_AT_TOUCH = 2
 SPREAD_TICKS = (1, 1, 1, 1, 2, 2, 2, 3, 3, 5)
 """What makers quote, drawn evenly; wider when volatility is high."""
-TAKER_PRESSURE = 0.01
-"""How far a median taker pushes the fair price, as a share of one minute's volatility."""
+TAKER_PRESSURE = 0.08
+"""How far a median taker pushes the price, as a share of one minute's volatility at the time."""
+PRESSURE_DECAY_S = 12.0
+"""Pressure is transient: the price overshoots and comes back, which is what quick strategies live on."""
 SWEEP_LIMIT = 0.0003
 """A taker walks the book at most this far (a share of the price)."""
 
@@ -104,6 +106,7 @@ class FairPrice:
     leader_seen: float = 0.0
     basis: float = 0.0
     excitement: float = 0.0
+    overshoot: float = 0.0
     buying: bool = True
     unmoved_s: float = 0.0
 
@@ -132,7 +135,7 @@ class InstrumentFlow:
         ns_per_s = (to_ns - from_ns) / elapsed_s
         passed = 0.0
         while True:
-            activity = min(math.exp(state.slow_vol + state.fast_vol), MAX_ACTIVITY)
+            activity = self._activity()
             requotes, takers = profile.requotes_per_s * activity, profile.takers_per_s * activity
             # Thinning: the rate can only fall until the next arrival, so its present value bounds it.
             bound = requotes + takers + state.excitement
@@ -154,7 +157,12 @@ class InstrumentFlow:
 
     def _pass(self, elapsed_s: float) -> None:
         self.state.excitement *= math.exp(-EXCITEMENT_DECAY_PER_S * elapsed_s)
+        self.state.overshoot *= math.exp(-elapsed_s / PRESSURE_DECAY_S)
         self.state.unmoved_s += elapsed_s
+
+    def _activity(self) -> float:
+        """How lively it is, against an average hour."""
+        return min(math.exp(self.state.slow_vol + self.state.fast_vol), MAX_ACTIVITY)
 
     def _thin(self) -> bool:
         book = self._market.book
@@ -192,7 +200,7 @@ class InstrumentFlow:
         """Makers pull what the fair price ran over, quote the touch anew, and put some depth behind it."""
         self._move()
         rng, market = self._rng, self._market
-        fair = math.exp(self.state.log_price) / self._tick
+        fair = math.exp(self.state.log_price + self.state.overshoot) / self._tick
         spread = rng.choice(SPREAD_TICKS)
         bid = max(1, math.ceil(fair - spread / 2 - 0.5))
         ask = bid + spread
@@ -219,7 +227,7 @@ class InstrumentFlow:
     # --- takers -------------------------------------------------------------------------------------------------------
 
     def _take(self, engine: Engine, ts_ns: int) -> None:
-        """One taker: side with memory and trend, size with a heavy tail, pressing the fair price a little."""
+        """One taker: side with memory and trend, size with a heavy tail, pressing the price for a while."""
         state, rng, market = self.state, self._rng, self._market
         if rng.random() > SIDE_PERSISTENCE:
             tilt = 0.25 * math.tanh(state.drift / (DRIFT[0] * self.profile.minute_volatility))
@@ -234,8 +242,8 @@ class InstrumentFlow:
             engine.house_order(market, Side.BUY, best.price + reach, lots, ts_ns, rest=False)
         else:
             engine.house_order(market, Side.SELL, max(1, best.price - reach), lots, ts_ns, rest=False)
-        press = TAKER_PRESSURE * self.profile.minute_volatility * math.sqrt(min(size, 25.0))
-        state.log_price += press if state.buying else -press
+        press = TAKER_PRESSURE * self.profile.minute_volatility * self._activity() * math.sqrt(min(size, 25.0))
+        state.overshoot += press if state.buying else -press
         engine.note_top(market, ts_ns)
 
     # --- snapshot -----------------------------------------------------------------------------------------------------
