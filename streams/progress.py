@@ -20,35 +20,41 @@ def committed_positions(settings: Settings, role_group: str) -> dict[Partition, 
     """Next offset of each partition that the group ever committed."""
     group = group_name(settings, role_group)
     request = ConsumerGroupTopicPartitions(group)
-    answer = admin(settings).list_consumer_group_offsets([request], request_timeout=REQUEST_TIMEOUT_S)
+    client = admin(settings)  # held until the answer is here: a client that is collected takes its requests with it
+    answer = client.list_consumer_group_offsets([request], request_timeout=REQUEST_TIMEOUT_S)
     places = answer[group].result(timeout=REQUEST_TIMEOUT_S).topic_partitions
     return {(place.topic, place.partition): place.offset for place in places if place.offset >= 0}
 
 
-def unread(settings: Settings, role_group: str) -> int:
-    """Records a read_committed consumer would still be delivered behind the group's positions.
+def delivered_ends(settings: Settings, role_group: str) -> dict[Partition, int]:
+    """Where the group stands once it has read all that a read_committed reader is delivered by now.
 
     Offset differences are not used: control markers and aborted records occupy offsets too.
     """
-    positions = committed_positions(settings, role_group)
-    return sum(1 for _ in messages_until_end(settings, list(positions), positions)) if positions else 0
+    ends = committed_positions(settings, role_group)
+    for message in messages_until_end(settings, list(ends), dict(ends)) if ends else ():
+        place = (message.topic(), message.partition())
+        ends[place] = max(ends[place], message.offset() + 1)
+    return ends
 
 
 def await_caught_up(settings: Settings, role_groups: Iterable[str], deadline_s: float) -> None:
-    """Return once no group has anything left to read, in one round in which nothing was left for any.
+    """Return once every group has read to the ends captured when this was called.
 
     Raises
     ------
     InfrastructureError
-        a group is still behind after ``deadline_s``; names each with what is left.
+        a group is still behind after ``deadline_s``; names each with how many partitions are left.
     """
-    groups = list(role_groups)
+    ends = {group: delivered_ends(settings, group) for group in role_groups}
     until = time.monotonic() + deadline_s
-    while True:
-        behind = {group: left for group in groups if (left := unread(settings, group))}
-        if not behind:
-            return
+    while behind := {group: left for group, end in ends.items() if (left := _behind(settings, group, end))}:
         if time.monotonic() > until:
-            listed = ", ".join(f"{group} {count}" for group, count in behind.items())
-            raise InfrastructureError(f"not caught up after {deadline_s:.0f} s, records left: {listed}")
+            listed = ", ".join(f"{group} in {', '.join(left)}" for group, left in behind.items())
+            raise InfrastructureError(f"not caught up after {deadline_s:.0f} s: {listed}")
         time.sleep(POLL_INTERVAL_S)
+
+
+def _behind(settings: Settings, role_group: str, ends: dict[Partition, int]) -> list[str]:
+    positions = committed_positions(settings, role_group)
+    return [f"{topic}/{number}" for (topic, number), end in ends.items() if positions.get((topic, number), 0) < end]

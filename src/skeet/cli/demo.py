@@ -53,6 +53,14 @@ ACCOUNTS = (
         strategy="ema-cross",
         instrument="SIM:BTC/USDT",
         deposits={"USDT": "100000"},
+        parameters={
+            "interval": "1s",
+            "fast": "3",
+            "slow": "8",
+            "entry_imbalance": "-0.2",
+            "max_hold_s": "1.5",
+            "pause_ms": "250",
+        },
     ),
     DemoAccount(
         name="demo-maker",
@@ -60,6 +68,7 @@ ACCOUNTS = (
         strategy="market-maker",
         instrument="SIM:ETH/USDT",
         deposits={"USDT": "100000", "ETH": "25"},
+        parameters={"half_spread_bps": "0", "pause_ms": "100"},
     ),
 )
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+import typer
+
 from skeet.cli.output import console, decimal_text, print_json, table
 from skeet.cli.session import BookResult, HopRow, SessionFold
 from skeet.config import Settings
@@ -153,13 +155,11 @@ def _cash_rows(settings: Settings) -> list[dict[str, Any]]:
 
 def _verify() -> int:
     """Exit code of ``skeet verify``."""
-    from click.exceptions import Exit
-
     from skeet.cli.verify import verify
 
     try:
         verify()
-    except Exit as ended:
+    except typer.Exit as ended:
         return int(ended.exit_code)
     return 0
 
