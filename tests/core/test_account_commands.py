@@ -101,13 +101,25 @@ def test_repeated_order_is_a_duplicate_whatever_became_of_it(account: Account) -
 
 
 def test_duplicate_after_its_id_was_forgotten_is_expired(account: Account) -> None:
-    order = account.submit()
+    order = account.submit(quantity="500")
     account.given(order)
-    account.under(now_ns=account.context.now_ns + 661 * NS_PER_S)
-    account.given(account.deposit("1", "DOGE"))  # an event moves the account's time on
+    forget(account)
     assert order[1].event_id not in account.state.command_ids
     account.when(order).then(OrderDenied)
     assert "validity" in {breach.control for breach in account.decided[0].breaches}
+
+
+def test_duplicate_of_an_order_that_still_rests_is_never_a_denial(account: Account) -> None:
+    order = account.submit()
+    account.given(order)
+    forget(account)
+    account.when(order).then(DuplicateIgnored)
+
+
+def forget(account: Account) -> None:
+    """Let the time of the account pass the memory of command ids."""
+    account.under(now_ns=account.context.now_ns + 661 * NS_PER_S)
+    account.given(account.deposit("1", "DOGE"))
 
 
 def test_cancel_of_open_order_is_authorised_before_and_after_the_acknowledgement(account: Account) -> None:

@@ -48,7 +48,8 @@ def decide(state: AccountState, record: Record[Event], context: Context) -> Deci
     if meta is None:
         raise InvalidInput(f"{type(event).__name__} has no envelope; account inputs carry one")
     if isinstance(event, Command):
-        if meta.event_id in state.command_ids:
+        # An order outlives the memory of its command's id: while it is known, its command stays a duplicate.
+        if meta.event_id in state.command_ids or state.order(meta.event_id) is not None:
             return (DuplicateIgnored(duplicate_of=meta.event_id, input=type(event).__name__),)
         return DECIDE_COMMAND[type(event)](state, event, meta, context)
     handler = DECIDE_REPORT.get(type(event))
