@@ -115,6 +115,13 @@ class FeedPublisher:
         if left:
             raise InfrastructureError(f"Kafka did not acknowledge {left} records in {FLUSH_DEADLINE_S:.0f} s")
 
+    def close(self) -> None:
+        """:meth:`flush`, then let go of the broker. Nothing may be written afterwards."""
+        try:
+            self.flush()
+        finally:
+            self._client.close()
+
     def _write(self, event: MarketEvent) -> None:
         kind = type(event)
         self._produce(self._topics[kind], self._key(event.instrument_id), self._codec.encode(event))

@@ -84,7 +84,7 @@ class Feed:
             await self._live(connection, intake, recovery, list(instrument_ids), stopping)
         finally:
             await connection.close()
-            self._publisher.flush()
+            self._publisher.close()
 
     async def _start(self, connection: Connection) -> tuple[Normaliser, Mapping[str, str]]:
         """Bring the log up to the present, by REST."""
@@ -179,10 +179,11 @@ class Feed:
         self, connection: Connection, intake: Intake, recovery: Recovery, venue_symbols: list[str]
     ) -> None:
         delay_s = FIRST_RECONNECT_S
-        announced = False
+        announced = up = False
 
         def connected() -> None:
-            nonlocal announced
+            nonlocal announced, up
+            up = True
             intake.report_status(VenueStatus.UP, "connected", time.time_ns())
             recovery.connected()
             if not announced:
@@ -199,7 +200,11 @@ class Feed:
                 streaming.cancel()
                 await asyncio.gather(streaming, return_exceptions=True)
             recovery.disconnected()
-            intake.report_status(VenueStatus.DOWN, reason, time.time_ns())
+            if up:
+                up = False
+                intake.report_status(VenueStatus.DOWN, reason, time.time_ns())
+            else:
+                logger().warning("no connection", venue=connection.venue.name, reason=reason)
             if time.monotonic() - began > STEADY_S:
                 delay_s = FIRST_RECONNECT_S
             await asyncio.sleep(delay_s)

@@ -93,6 +93,7 @@ async def _socket(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await connection.close()
+        publisher.close()
     return Measured(frames=intake.frames, records=publisher.written, seconds=seconds)
 
 

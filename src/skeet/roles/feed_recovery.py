@@ -175,9 +175,12 @@ async def first_history(
     T0 is ``hours`` ago, later when that would be more than :data:`HISTORY_MAX_TRADES`. The bars agent makes the bars after
     T0 from the trades. Returns the last trade's id, None when there is none.
     """
-    trades = await _trades_since(connection, venue_symbol, instrument_id, time.time_ns() - int(hours * HOUR_NS))
-    oldest_ns = trades[0].ts_event if trades else time.time_ns()
-    begin_ns = -(-oldest_ns // MINUTE_NS) * MINUTE_NS if trades else oldest_ns // MINUTE_NS * MINUTE_NS
+    now_ns = time.time_ns()
+    trades = await _trades_since(connection, venue_symbol, instrument_id, now_ns - int(hours * HOUR_NS))
+    # The minute of the oldest trade may have begun before it; a minute that still runs has no bar yet.
+    begin_ns = now_ns // MINUTE_NS * MINUTE_NS
+    if trades:
+        begin_ns = min(begin_ns, -(-trades[0].ts_event // MINUTE_NS) * MINUTE_NS)
     bars = await _bars_before(connection, venue_symbol, instrument_id, begin_ns - days * DAY_NS, begin_ns)
     publisher.events(bars)
     publisher.flush()  # Trades in the log mean that the bars before them are there too.

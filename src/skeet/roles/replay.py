@@ -105,8 +105,10 @@ def replay(
     publisher = FeedPublisher(settings, codec, linger_ms=REPLAY_LINGER_MS)
     run = _Replay(files, options, ends, publisher, progress or (lambda _: None))
     started = time.perf_counter()
-    run.run()
-    publisher.flush()
+    try:
+        run.run()
+    finally:
+        publisher.close()
     run.summary.seconds = time.perf_counter() - started
     run.summary.written = publisher.written
     return run.summary

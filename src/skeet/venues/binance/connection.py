@@ -75,7 +75,6 @@ class Connection:
 
         self.venue = venue
         self._exchange: Any = binance({"timeout": REQUEST_TIMEOUT_MS, **venue.options})
-        self._stream_index = 0
 
     async def load_markets(self, symbols: Sequence[str]) -> list[dict[str, Any]]:
         """ccxt's market structures of the symbols.
@@ -102,9 +101,7 @@ class Connection:
             the connection could not be made, or ended.
         """
         exchange = self._exchange
-        # ccxt keeps one client per address; a new index makes a new connection after a lost one.
-        url = f"{exchange.urls['api']['ws']['spot']}/{self._stream_index}"
-        self._stream_index += 1
+        url = f"{exchange.urls['api']['ws']['spot']}/0"
         client = exchange.client(url)
         _hook(client, on_frame)
         parameters = [f"{symbol.lower()}@{channel}" for symbol in venue_symbols for channel in CHANNELS]
@@ -112,8 +109,10 @@ class Connection:
         try:
             # Nothing ever resolves this future; ccxt rejects it when the connection ends.
             ended = exchange.watch(url, "frames", request, "frames", {"id": "frames"})
-            await client.connected
-            on_connected()
+            # A failed dial rejects only this one; the other would be awaited for ever.
+            await asyncio.wait({client.connected, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                on_connected()
             await ended
         except asyncio.CancelledError:
             raise
