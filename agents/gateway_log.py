@@ -30,6 +30,9 @@ TRANSACTION_RECORDS = 1_000
 """Reports of one transaction; more wait for the next."""
 WAITING_RECORDS = 100_000
 """Reports waiting for Kafka; past this the process ends, and asks the venue again when it is back."""
+POSITION_INTERVAL_S = 0.5
+"""Positions past records that ask nothing of a gateway are committed this late: most are the desk's echo of our reports,
+and a transaction for each would stand in the way of the next order."""
 ABORT_TRIES = 3
 """An aborted transaction left nothing and nothing was sent, so it is written again this often."""
 
@@ -59,6 +62,8 @@ class GatewayLog:
         self._transactor = Transactor(settings, codec, self._member)
         self._inputs: Inputs | None = None
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._passed: list[Message] = []
+        self._flush: asyncio.TimerHandle | None = None
         self._waiting = 0
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -82,14 +87,31 @@ class GatewayLog:
     def publish(self, outs: Sequence[Out[Any]], consumed: Sequence[Message] = ()) -> asyncio.Future[None]:
         """Queue reports in order, with the input positions they settle; done when committed."""
         done: asyncio.Future[None] = self._loop.create_future()
-        if not outs and not consumed:
+        if not outs:
+            self._pass_over(consumed)
             done.set_result(None)
             return done
+        if consumed:
+            consumed = [*self._passed, *consumed]
+            self._passed = []
         self._waiting += len(outs)
         if self._waiting > WAITING_RECORDS:
             self._fail(InfrastructureError(f"{self._waiting} reports wait for Kafka; the limit is {WAITING_RECORDS}"))
         self._work.put(_Work(outs, consumed, done))
         return done
+
+    def _pass_over(self, consumed: Sequence[Message]) -> None:
+        """Keep the newest record of each partition until the next transaction with inputs, or for a moment."""
+        newest = {(m.topic(), m.partition()): m for m in (*self._passed, *consumed)}
+        self._passed = list(newest.values())
+        if self._passed and self._flush is None:
+            self._flush = self._loop.call_later(POSITION_INTERVAL_S, self._flush_passed)
+
+    def _flush_passed(self) -> None:
+        self._flush = None
+        if self._passed:
+            self._work.put(_Work((), self._passed, self._loop.create_future()))
+            self._passed = []
 
     async def close(self) -> None:
         """Stop reading, write what waits, leave."""
@@ -97,9 +119,12 @@ class GatewayLog:
         readers = [thread for thread in self._threads if thread.name == "gateway-reader"]
         for thread in readers:
             await asyncio.to_thread(thread.join)
+        self._flush_passed()
         self._work.put(None)
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
+        if self._inputs is not None:  # last: the writer still names this membership in its transactions
+            await asyncio.to_thread(self._inputs.close)
 
     # --- threads ------------------------------------------------------------------------------------------------------
 
@@ -136,15 +161,11 @@ class GatewayLog:
             on_revoked=revoked,
         )
         self._inputs = inputs
-        try:
-            while not self._stopping.is_set():
-                messages = inputs.poll(POLL_S)
-                if messages:
-                    batch = [record_of(self._codec, m, self._settings.kafka.topic_prefix) for m in messages]
-                    asyncio.run_coroutine_threadsafe(on_batch(batch, messages), self._loop).result()
-        finally:
-            self._stopping.set()
-            inputs.close()
+        while not self._stopping.is_set():
+            messages = inputs.poll(POLL_S)
+            if messages:
+                batch = [record_of(self._codec, m, self._settings.kafka.topic_prefix) for m in messages]
+                asyncio.run_coroutine_threadsafe(on_batch(batch, messages), self._loop).result()
 
     def _write(self) -> None:
         while (work := self._next_work()) is not None:
