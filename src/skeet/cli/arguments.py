@@ -16,7 +16,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MAX_WHOLE_DIGITS = 20
 """decimal(38,18) on the wire leaves twenty digits before the point."""
 
-_AMOUNT = re.compile(r"\d+(\.\d+)?")
+_AMOUNT = re.compile(r"[0-9]+(\.[0-9]+)?")
 _ACCOUNT = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _INSTRUMENT = re.compile(r"[A-Z0-9]+:[A-Z0-9]+/[A-Z0-9]+(:[A-Z0-9]+)?")
 _ASSET = re.compile(r"[A-Z0-9]{1,16}")

@@ -23,6 +23,7 @@ STALE_NS = 5 * NS_PER_S
 LAG_WARNING = 1_000
 MONEY = Decimal("0.01")
 STATUS_STYLE = {"FILLED": "green", "DENIED": "red", "REJECTED": "red", "CANCELED": "dim", "EXPIRED": "dim"}
+EVENTS_WIDTH = 32
 HEADER_ROWS, PANEL_ROWS = 1, 3
 """A panel's border and its table's header take three rows."""
 
@@ -30,7 +31,7 @@ HEADER_ROWS, PANEL_ROWS = 1, 3
 def draw(picture: Picture, width: int, height: int) -> Layout:
     """The whole screen."""
     middle = max(5, min(2 + PANEL_ROWS + len(picture.positions), height // 3))
-    top = max(5, min(PANEL_ROWS + max(len(picture.prices), len(picture.lag) - 1, 2), height // 3))
+    top = max(5, min(PANEL_ROWS + max(len(picture.prices), len(picture.lag), 2), height // 3))
     bottom = height - HEADER_ROWS - top - middle - 1
     layout = Layout()
     layout.split_column(
@@ -42,7 +43,7 @@ def draw(picture: Picture, width: int, height: int) -> Layout:
     )
     layout["top"].split_row(Layout(_prices(picture), ratio=3), Layout(_lag(picture), ratio=1, minimum_size=26))
     layout["bottom"].split_row(
-        Layout(_orders(picture, bottom - PANEL_ROWS), ratio=3), Layout(_events(picture, bottom - 2), ratio=2)
+        Layout(_orders(picture, bottom - PANEL_ROWS)), Layout(_events(picture, bottom - 2), size=EVENTS_WIDTH)
     )
     return layout
 
@@ -60,7 +61,7 @@ def _footer(picture: Picture) -> Text:
 
 
 def _prices(picture: Picture) -> Panel:
-    rows = _table("instrument", ">bid", ">ask", ">spread", "last minute")
+    rows = _table("instrument", ">bid", ">ask", ">spread", "last 20 s")
     for instrument_id, price in picture.prices.items():
         reference = price.reference
         stale = reference.status is not ReferenceStatus.LIVE or picture.now_ns - reference.ts_init > STALE_NS
@@ -122,7 +123,7 @@ def _money(value: Decimal | None) -> Text:
 
 
 def _orders(picture: Picture, count: int) -> Panel:
-    rows = _table("time", "account", "order", "side", ">quantity", ">price", "status")
+    rows = _table("time    ", "account", "order   ", "side", ">quantity", ">price", "status  ")
     for row in picture.orders[: max(0, count)]:
         rows.add_row(
             time_text(row["decided_at"] or 0)[11:19],
@@ -153,7 +154,10 @@ def _table(*columns: str) -> Table:
     rows = Table(box=None, expand=True, pad_edge=False, header_style="dim")
     for column in columns:
         right = column.startswith(">")
-        rows.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+        name = column.lstrip(">")
+        rows.add_column(
+            name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis", min_width=len(name)
+        )
     return rows
 
 
