@@ -20,7 +20,15 @@ from skeet.strategies.testing import Bench
 
 
 def ema_cross(**parameters: object) -> Bench:
-    chosen = {"interval": "1s", "fast": 3, "slow": 8, "entry_imbalance": 0.1, "exit_imbalance": -0.1, "pause_ms": 0}
+    chosen = {
+        "interval": "1s",
+        "fast": 3,
+        "slow": 8,
+        "entry_imbalance": 0.1,
+        "exit_imbalance": -0.1,
+        "pause_ms": 0,
+        "slack_bps": 0,
+    }
     bench = Bench(EmaCross(EmaCrossParameters.model_validate(chosen | parameters)))
     bench.start()
     bench.quote("99.99", "100.01")

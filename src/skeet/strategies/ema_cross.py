@@ -15,9 +15,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from skeet.core.accounts import CommandDenied, OrderDenied, OrderEvent, OrderRejected
-from skeet.core.market import Bar, Signal
+from skeet.core.market import Bar, Quote, Signal
 from skeet.core.strategy import Intent, Strategy, StrategyContext, buy_limit, cancel, sell_limit
-from skeet.core.values import NS_PER_MS, NS_PER_S, TimeInForce
+from skeet.core.values import NS_PER_MS, NS_PER_S, Side, TimeInForce
 
 
 class EmaCrossParameters(BaseModel):
@@ -35,6 +35,9 @@ class EmaCrossParameters(BaseModel):
     exit_imbalance: float = Field(-0.6, ge=-1, le=1, description="sell when it leans this far to the ask")
     max_hold_s: float = Field(0.0, ge=0, description="sell a position after this long; 0: never for its age")
     style: Literal["take", "join"] = Field("take", description="take the other side's price, or join our own and wait")
+    slack_bps: Decimal = Field(
+        Decimal(2), ge=0, le=100, description="how far through the other side's price a take may go"
+    )
     patience_s: float = Field(2.0, gt=0, description="a joined order that did not fill is withdrawn after this long")
     pause_ms: int = Field(500, ge=0, description="shortest time between two orders")
 
@@ -114,15 +117,23 @@ class EmaCross(Strategy[EmaCrossState]):
             return
         held = context.position.quantity
         if held <= 0 and state.trend_up and state.imbalance >= chosen.entry_imbalance:
-            price = quote.ask_price if chosen.style == "take" else quote.bid_price
+            price = self._price(Side.BUY, quote)
             quantity = chosen.notional / price
             if context.instrument.tradable(quantity, price) and context.cash >= chosen.notional * Decimal("1.01"):
                 state.asked_ns = state.entered_ns = context.now_ns
                 yield buy_limit(quantity, price, rule="enter", time_in_force=self._time_in_force)
         elif held > 0 and self._leaves(state, context):
-            price = quote.bid_price if chosen.style == "take" else quote.ask_price
+            price = self._price(Side.SELL, quote)
             state.asked_ns = context.now_ns
             yield sell_limit(held, price, rule="exit", time_in_force=self._time_in_force)
+
+    def _price(self, side: Side, quote: Quote) -> Decimal:
+        """Our own side's price, or the other side's and a little through it, because it moves while we ask."""
+        buying = side is Side.BUY
+        if self.parameters.style == "join":
+            return quote.bid_price if buying else quote.ask_price
+        slack = self.parameters.slack_bps / 10_000
+        return quote.ask_price * (1 + slack) if buying else quote.bid_price * (1 - slack)
 
     def _leaves(self, state: EmaCrossState, context: StrategyContext) -> bool:
         old = self.parameters.max_hold_s

@@ -87,9 +87,9 @@ class MarketMaker(Strategy[MarketMakerState]):
     def on_denial(
         self, state: MarketMakerState, denial: OrderDenied | CommandDenied, context: StrategyContext
     ) -> Iterator[Intent]:
-        """Risk said no: say why and be silent for a while."""
-        context.log("denied", reasons=[breach.detail for breach in denial.breaches])
+        """Risk said no: say why and be silent for a while. A cancel that came too late needs neither."""
         if isinstance(denial, OrderDenied):
+            context.log("denied", reasons=[breach.detail for breach in denial.breaches])
             state.of(denial.side).silent_until_ns = self._silent_until(context)
         yield from ()
 
