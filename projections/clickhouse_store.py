@@ -122,7 +122,7 @@ class HistoryStore:
 
     def store_id(self) -> str:
         """The identity of this copy of the history; made once, with the database."""
-        found = self.rows("SELECT min(store_id) FROM projection_store HAVING count() > 0")
+        found = self.rows("SELECT argMin(store_id, (created_at, store_id)) FROM projection_store HAVING count() > 0")
         if found:
             return str(found[0][0])
         self.command(f"INSERT INTO projection_store (store_id) VALUES ('{uuid.uuid4().hex}')")
