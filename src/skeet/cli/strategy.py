@@ -33,12 +33,11 @@ def list_strategies(as_json: Annotated[bool, typer.Option("--json", help="One JS
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("instance", "account", "instrument", "strategy", "state", "running", "parameters")
+    table = Table("instance", "account", "instrument", "strategy", "state", "running")
     for row in rows:
         state = row["state"] if not row["reason"] else f"{row['state']}: {row['reason']}"
         running = "yes" if row["running"] else "no"
-        shown = (row["instance"], row["account"], row["instrument"], row["strategy"], state, running)
-        table.add_row(*shown, json.dumps(row["parameters"]))
+        table.add_row(row["instance"], row["account"], row["instrument"], row["strategy"], state, running)
     Console().print(table if rows else "No strategy was started yet: `skeet strategy start INSTANCE --strategy …`")
 
 
@@ -198,7 +197,8 @@ def _running(settings: Settings, names: list[str]) -> dict[str, bool]:
     if not names:
         return {}
     groups = {group_name(settings, f"strategy-{name}"): name for name in names}
-    described = admin(settings).describe_consumer_groups(list(groups), request_timeout=ADMIN_TIMEOUT_S)
+    client = admin(settings)  # must outlive its futures: they are never resolved once it is collected
+    described = client.describe_consumer_groups(list(groups), request_timeout=ADMIN_TIMEOUT_S)
     found: dict[str, bool] = {}
     for group, future in described.items():
         try:
