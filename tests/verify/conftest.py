@@ -104,8 +104,9 @@ def story() -> list[Event]:
 
 
 def meta(version: int, event_id: str = "") -> Meta:
+    envelope: Meta = sample(Meta)
     return dataclasses.replace(
-        sample(Meta),
+        envelope,
         event_id=EventId(event_id) or account_event_id(ALICE, version),
         account_id=ALICE,
         tenant_id=TenantId("main"),
@@ -226,10 +227,10 @@ def settings(
     name = f"t{uuid4().hex[:8]}"
     section = {"bootstrap": kafka, "topic_prefix": f"{name}.", "account_partitions": 2, "market_partitions": 2}
     made = Settings(
-        kafka=section,  # type: ignore[arg-type]
-        registry={"url": registry_url},  # type: ignore[arg-type]
-        postgres={"dsn": postgres_dsn, "schema_name": name},  # type: ignore[arg-type]
-        clickhouse={"url": clickhouse[0], "password": clickhouse[1], "database": name},  # type: ignore[arg-type]
+        kafka=section,
+        registry={"url": registry_url},
+        postgres={"dsn": postgres_dsn, "schema_name": name},
+        clickhouse={"url": clickhouse[0], "password": clickhouse[1], "database": name},
         data=tmp_path_factory.mktemp("verify"),
     )
     topics_admin.apply(made)
