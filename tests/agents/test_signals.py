@@ -30,7 +30,8 @@ def bar(number: int, price: float, **fields: Any) -> Bar:
 
 def signals(*events: Event) -> list[Any]:
     agent = BarSignals(SETTINGS)
-    state, found = agent.initial(), []
+    state: Any = agent.initial()
+    found: list[Any] = []
     for offset, event in enumerate(events):
         state, outs = agent.step(state, record(event, offset, "market.bars.v1"))
         found.extend(out.event for out in outs)
@@ -59,7 +60,8 @@ def test_history_feeds_the_indicators_without_signals_and_a_repeated_bar_changes
 
 def test_imbalance_is_conflated_to_its_interval() -> None:
     agent = ImbalanceSignals(SETTINGS)
-    state, found = agent.initial(), []
+    state: Any = agent.initial()
+    found: list[Any] = []
     for number in range(30):
         state, outs = agent.step(state, record(quote(number, number * 0.01, bid_size_mantissa=3000), number))
         found.extend(out.event for out in outs)
@@ -68,7 +70,8 @@ def test_imbalance_is_conflated_to_its_interval() -> None:
 
 def references(*events: Event) -> list[Any]:
     agent = ReferenceAgent()
-    state, found = agent.initial(), []
+    state: Any = agent.initial()
+    found: list[Any] = []
     for offset, event in enumerate(events):
         state, outs = agent.step(state, record(event, offset))
         found.extend(out.event for out in outs)
