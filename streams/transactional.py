@@ -195,6 +195,7 @@ class Inputs:
     ) -> None:
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
+        self._metadata: Any = None
         self._client = consumer(
             settings,
             member,
@@ -215,11 +216,14 @@ class Inputs:
         if first is None:
             return []
         rest = self._client.consume(limit - 1, 0) if limit > 1 else []
+        # Taken here, by the thread that polls: the client serves one thread at a time, and a poll that waits for a record
+        # keeps another thread's call waiting for ever. It is also the generation in which these records were read.
+        self._metadata = self._client.consumer_group_metadata()
         return [message for message in (first, *rest) if not _is_error(message)]
 
     def group_metadata(self) -> Any:
-        """What fences a member that lost its partitions without noticing."""
-        return self._client.consumer_group_metadata()
+        """What fences a member that lost its partitions without noticing: its membership at the last poll that read."""
+        return self._metadata
 
     def assignment(self) -> list[TopicPartition]:
         """The partitions this member holds now."""

@@ -28,7 +28,7 @@ from skeet.core.commands import CancelAllOrders
 from skeet.core.errors import InfrastructureError
 from skeet.streams.progress import await_caught_up
 
-SPEED = "4"
+SPEED = "10"
 """Arrivals per natural arrival: busy enough for a minute to be worth watching, natural enough to look like a market."""
 
 QUIET_DEADLINE_S = 90.0
@@ -57,9 +57,11 @@ ACCOUNTS = (
             "interval": "1s",
             "fast": "3",
             "slow": "8",
-            "entry_imbalance": "-0.2",
-            "max_hold_s": "1.5",
-            "pause_ms": "250",
+            "entry_imbalance": "-0.5",
+            "exit_imbalance": "-0.8",
+            "max_hold_s": "0.5",
+            "pause_ms": "100",
+            "slack_bps": "3",
         },
     ),
     DemoAccount(
@@ -68,7 +70,7 @@ ACCOUNTS = (
         strategy="market-maker",
         instrument="SIM:ETH/USDT",
         deposits={"USDT": "100000", "ETH": "25"},
-        parameters={"half_spread_bps": "0", "pause_ms": "100"},
+        parameters={"half_spread_bps": "0", "requote_ticks": "2", "pause_ms": "100", "back_off_s": "0.2"},
     ),
 )
 

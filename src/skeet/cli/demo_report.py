@@ -158,7 +158,7 @@ def _verify() -> int:
     from skeet.cli.verify import verify
 
     try:
-        verify()
+        verify(strict=True)
     except typer.Exit as ended:
         return int(ended.exit_code)
     return 0
