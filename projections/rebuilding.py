@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from confluent_kafka import KafkaException
+
 from skeet.config import Settings
 from skeet.core.errors import InfrastructureError, InvalidInput
 from skeet.projections.account_rebuild import (
@@ -119,9 +121,16 @@ def rebuild_clickhouse(settings: Settings, progress: Progress, *, in_place: bool
 
 def members(settings: Settings, group: str) -> int:
     """How many processes are in a projection's consumer group."""
-    name = group_name(settings, group)
-    future = admin(settings).describe_consumer_groups([name], request_timeout=GROUP_TIMEOUT_S)[name]
-    members: Sequence[object] = future.result(timeout=GROUP_TIMEOUT_S).members
+    name, client = group_name(settings, group), admin(settings)
+    try:
+        # On a broker that has never had a group, describing one waits for a coordinator that is not there; listing does not.
+        listed = client.list_consumer_groups(request_timeout=GROUP_TIMEOUT_S).result(timeout=2 * GROUP_TIMEOUT_S)
+        if name not in {group.group_id for group in listed.valid}:
+            return 0
+        described = client.describe_consumer_groups([name], request_timeout=GROUP_TIMEOUT_S)[name]
+        members: Sequence[object] = described.result(timeout=2 * GROUP_TIMEOUT_S).members
+    except (KafkaException, TimeoutError) as error:
+        raise InfrastructureError(f"Kafka did not say who is in the group {name}: {error!r}") from error
     return len(members)
 
 
