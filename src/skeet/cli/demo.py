@@ -27,11 +27,13 @@ from skeet.config import Settings, load_settings
 from skeet.core.commands import CancelAllOrders
 from skeet.core.errors import InfrastructureError
 from skeet.streams.progress import await_caught_up
+from skeet.wiring import ROLES
 
 SPEED = "10"
 """Arrivals per natural arrival: busy enough for a minute to be worth watching, natural enough to look like a market."""
 
 QUIET_DEADLINE_S = 90.0
+HISTORY_DEADLINE_S = 180.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +91,8 @@ def demo(
     settings = load_settings()
     for each in ACCOUNTS:
         _open(settings, each)
+    _await_live_data(settings)
+    for each in ACCOUNTS:
         _start(each)
     if for_s is None:
         _watch()
@@ -116,6 +120,12 @@ def _open(settings: Settings, each: DemoAccount) -> None:
     for asset, amount in each.deposits.items():
         _say(f"skeet account deposit {each.name} {asset} {amount}")
         accounts.deposit(each.name, asset, amount, key=f"demo-{each.name}-{asset}")
+
+
+def _await_live_data(settings: Settings) -> None:
+    """At a first start the worker first makes bars and signals of the exchange's last two hours."""
+    with console().status("reading the exchange's history"):
+        await_caught_up(settings, [ROLES["worker"].group], HISTORY_DEADLINE_S)
 
 
 def _start(each: DemoAccount) -> None:
@@ -159,19 +169,17 @@ def _quiesce(settings: Settings) -> None:
     for each in ACCOUNTS:
         _say(f"skeet strategy stop {each.instance}")
         strategy.stop(each.instance)
-    _say("skeet order cancel --all")
     for each in ACCOUNTS:
-        cancel_all(settings, each.name)
+        _cancel_all(settings, each.name)
     _await_no_open_orders(settings)
     _say("skeet sim pause")
     ExchangeAdmin(settings).pause()
-    from skeet.wiring import ROLES
-
     await_caught_up(settings, [role.group for role in ROLES.values() if role.group], QUIET_DEADLINE_S)
 
 
-def cancel_all(settings: Settings, account: str) -> None:
+def _cancel_all(settings: Settings, account: str) -> None:
     """Ask for the cancel of every open order of the account."""
+    _say(f"skeet order cancel {account} --all")
     now_ns = time.time_ns()
     with Desk(settings) as desk:
         desk.ask(CancelAllOrders(book_id="", **validity(now_ns)), command_meta(settings, account, fresh_key(), now_ns))
