@@ -39,7 +39,7 @@ ALICE = "alice"
 
 @pytest.fixture
 def settings(applied_settings: Settings, postgres_dsn: str) -> Iterator[Settings]:
-    section = PostgresSettings(dsn=postgres_dsn, schema_name=f"t{uuid4().hex[:8]}")  # type: ignore[arg-type]
+    section = PostgresSettings(dsn=postgres_dsn, schema_name=f"t{uuid4().hex[:8]}")
     settings = applied_settings.model_copy(update={"postgres": section})
     yield settings
     store = AccountStore(settings)
@@ -60,8 +60,9 @@ def rows(store: AccountStore, statement: str) -> list[tuple[Any, ...]]:
 
 
 def meta(version: int, ts_event: int = 0) -> Meta:
+    envelope: Meta = sample(Meta)
     return dataclasses.replace(
-        sample(Meta),
+        envelope,
         event_id=account_event_id(AccountId(ALICE), version),
         account_id=AccountId(ALICE),
         tenant_id=TenantId("main"),
@@ -80,8 +81,9 @@ def lines(**amounts: str) -> tuple[Posting, ...]:
 
 
 def authorized(order_id: str, quantity: str = "2") -> accounts.OrderAuthorized:
+    order: accounts.OrderAuthorized = sample(accounts.OrderAuthorized)
     return dataclasses.replace(
-        sample(accounts.OrderAuthorized),
+        order,
         order_id=order_id,
         book_id="b",
         instrument_id=BTC,

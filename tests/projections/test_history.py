@@ -46,7 +46,7 @@ BTC = "SIM:BTC/USDT"
 @pytest.fixture
 def settings(applied_settings: Settings, clickhouse: tuple[str, str]) -> Iterator[Settings]:
     url, token = clickhouse
-    section = ClickhouseSettings(url=url, password=token, database=f"t{uuid4().hex[:8]}")  # type: ignore[arg-type]
+    section = ClickhouseSettings(url=url, password=token, database=f"t{uuid4().hex[:8]}")
     settings = applied_settings.model_copy(update={"clickhouse": section})
     yield settings
     store = HistoryStore(settings)
