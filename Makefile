@@ -29,7 +29,7 @@ check: dev ## format, lint, types, import directions (under 2 minutes)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy -p skeet
-	$(BIN)/mypy tests
+	MYPYPATH=tests/agents $(BIN)/mypy --explicit-package-bases tests
 	$(BIN)/lint-imports
 
 .PHONY: test
@@ -56,7 +56,7 @@ lock: dev ## write requirements.lock anew from pyproject.toml
 
 .PHONY: schemas
 schemas: dev ## write the Avro schemas and the golden files of new event types from the event classes
-	$(BIN)/python -m skeet.schemas
+	$(BIN)/python -m skeet.schemas --golden
 
 .PHONY: clean
 clean: ## remove what was built (not your data)

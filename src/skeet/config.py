@@ -71,7 +71,9 @@ class SimSettings(Section):
     speed: float = Field(1.0, gt=0, le=10_000, description="multiplies arrivals; timestamps stay wall clock")
     admin_token: SecretStr = Field(SecretStr(""), description="token of the administration routes")
     history_days: int = Field(30, ge=0, le=366, description="days of 1-minute bars that a fresh exchange starts with")
-    history_trades_minutes: int = Field(120, ge=0, le=1_440, description="minutes of trades a fresh exchange starts with")
+    history_trades_minutes: int = Field(
+        120, ge=0, le=1_440, description="minutes of trades a fresh exchange starts with"
+    )
     commission: Literal["quote", "received"] = Field("quote", description="asset of commissions: quote, or as Binance")
     fsync: bool = Field(False, description="flush the exchange's journal to disk per command: survives a power cut")
 
@@ -81,7 +83,9 @@ class FeedSettings(Section):
     symbols: tuple[str, ...] = Field(("BTC/USDT", "ETH/USDT"), description="unified symbols to subscribe to")
     stale_after_ms: int = Field(5_000, ge=100, description="silence on an instrument after which its data is stale")
     api_key: SecretStr = Field(SecretStr(""), description="key for public requests that a venue asks one for; optional")
-    history_days: int = Field(30, ge=0, le=365, description="days of 1-minute bars fetched at first start; 0: no history")
+    history_days: int = Field(
+        30, ge=0, le=365, description="days of 1-minute bars fetched at first start; 0: no history"
+    )
     history_trades_hours: float = Field(2.0, ge=0, le=24, description="hours of trades fetched at first start")
 
 

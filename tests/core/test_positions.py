@@ -40,7 +40,7 @@ def test_flat_positions_have_earned_exactly_the_cash(sequence: list[Fill]) -> No
         closing = Side.SELL if open_quantity > 0 else Side.BUY
         sequence = [*sequence, (closing, abs(open_quantity), Decimal("123.45"))]
     position = fold(sequence)
-    assert (position.quantity, position.cost) == (0, 0)
+    assert not position.quantity and not position.cost
     assert position.realized_pnl == cash(sequence)
 
 

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
+from skeet.cli.feed_bench import Measured, from_files, from_socket
 from skeet.cli.output import print_rows
 from skeet.config import load_settings
-from skeet.roles.feed_bench import Measured, from_files, from_socket
 from skeet.streams.topics_admin import apply as apply_topics
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE…", help="Captures: '<ns> <json>' lines, plain or gzip.")]

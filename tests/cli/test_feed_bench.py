@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from skeet.cli.feed_bench import from_socket
 from skeet.config import Settings
-from skeet.roles.feed_bench import from_socket
 from skeet.streams.reading import records_until_end
 from skeet.streams.registry import registered_codec
 from skeet.streams.topics import MARKET_BOOKS, MARKET_QUOTES, MARKET_RAW, MARKET_STATUS, MARKET_TRADES
