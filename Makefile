@@ -29,7 +29,7 @@ check: dev ## format, lint, types, import directions (under 2 minutes)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy -p skeet
-	MYPYPATH=tests/agents $(BIN)/mypy --explicit-package-bases tests
+	MYPYPATH=tests/agents:tests/support $(BIN)/mypy --explicit-package-bases tests
 	$(BIN)/lint-imports
 
 .PHONY: test

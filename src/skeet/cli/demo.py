@@ -82,20 +82,22 @@ def demo(
         int | None,
         typer.Option("--for", min=5, metavar="SECONDS", help="Run headless this long, then verify and report."),
     ] = None,
+    watching: Annotated[bool, typer.Option("--watch/--no-watch", help="Show the live view once everything trades.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="With --for: print the report as JSON.")] = False,
 ) -> None:
-    """Start everything, trade two demo accounts on the simulated exchange, and watch."""
+    """Start everything, trade two demo accounts on the simulated exchange, and watch. Safe to repeat."""
     os.environ.setdefault("SKEET_SIM__SPEED", SPEED)
     _say("skeet up")
     platform.up()
     settings = load_settings()
+    ExchangeAdmin(settings).resume()
     for each in ACCOUNTS:
         _open(settings, each)
     _await_live_data(settings)
     for each in ACCOUNTS:
         _start(each)
     if for_s is None:
-        _watch()
+        _watch(watching=watching)
         return
     _trade(for_s)
     _quiesce(settings)
@@ -142,10 +144,11 @@ def _start(each: DemoAccount) -> None:
     )
 
 
-def _watch() -> None:
+def _watch(*, watching: bool) -> None:
     from skeet.cli.watch import watch
 
-    watch()
+    if watching:
+        watch()
     console().print(
         "\nThe platform goes on. Next: [b]skeet order list[/b] · [b]skeet trace ORDER_ID[/b] · "
         '[b]skeet sql "SELECT * FROM trades LIMIT 5"[/b] · [b]skeet verify[/b] · [b]skeet down[/b]'

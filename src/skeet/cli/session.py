@@ -33,6 +33,9 @@ HOPS: tuple[tuple[str, str, str], ...] = (
 )
 """Name, from, to. Log times have millisecond resolution; frame, socket and answer are nanoseconds of one clock."""
 
+MARKET_CAUSES = ("market.", "signals.")
+"""Orders made because of a tick. A quote put back after a fill answers the fill; its distance to a tick means nothing."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HopRow:
@@ -80,7 +83,9 @@ class SessionFold:
         match event:
             case SubmitOrder():
                 if event.rule:
-                    self._times[meta.event_id] |= {"received": meta.ts_init, "cause": event.ts_cause, "command": log_ns}
+                    self._times[meta.event_id] |= {"cause": event.ts_cause, "command": log_ns}
+                if meta.cause_at.startswith(MARKET_CAUSES):
+                    self._times[meta.event_id]["received"] = meta.ts_init
             case OrderAuthorized():
                 self._times[event.order_id]["authorized"] = log_ns
                 self._book(meta.account_id, event).orders += 1

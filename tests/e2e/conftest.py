@@ -1,0 +1,29 @@
+"""One installation for all end-to-end tests: started by the demo, torn down whatever happens."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))  # installation.py is a module of these tests
+
+from installation import Installation
+
+
+@pytest.fixture(scope="session")
+def installation() -> Iterator[Installation]:
+    """An installation in a directory of its own; nothing runs yet."""
+    data = Path(tempfile.mkdtemp(prefix="skeet-e2e-"))
+    data.chmod(0o755)
+    installed = Installation(data)
+    try:
+        yield installed
+    finally:
+        installed.skeet("down", expect=None)
+        installed.skeet("reset", "--yes", expect=None)
+        shutil.rmtree(data, ignore_errors=True)

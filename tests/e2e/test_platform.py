@@ -1,0 +1,148 @@
+"""The whole platform, as a user meets it: the demo, altered stores, rebuilt stores, a lost answer, kill -9 of everything.
+
+The tests build on each other, in this order, on one installation. ``SKEET_E2E_ORDERS`` sets how many new orders must
+follow each kill (5 here, so that CI stays short; acceptance runs use 20).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import clickhouse_connect
+import psycopg
+import pytest
+from installation import Installation, eventually, kill
+
+from skeet.config import Settings, load_settings
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+ORDERS_AFTER_KILL = int(os.environ.get("SKEET_E2E_ORDERS", "5"))
+HEAL_S = 120.0
+
+
+def settings_of(installation: Installation) -> Settings:
+    return load_settings(data=installation.data)
+
+
+def test_the_demo_trades_and_ends_clean(installation: Installation) -> None:
+    report = installation.json("demo", "--for", "30")
+    assert report["complaints"] == []
+    by_book = {book["book_id"]: book for book in report["books"]}
+    assert by_book["trend-btc"]["taker_fills"] and by_book["maker-eth"]["maker_fills"]
+    assert all(int(book["position"]["round_trips"]) >= 3 for book in by_book.values())
+    assert {row["hop"] for row in report["hops"]} >= {"tick → socket", "command → decision"}
+
+
+def test_an_altered_postgres_row_is_named(installation: Installation) -> None:
+    dsn = settings_of(installation).postgres.dsn.get_secret_value()
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        key = connection.execute("SELECT account_id, asset, free FROM balances ORDER BY 1, 2 LIMIT 1").fetchone()
+        assert key
+        connection.execute("UPDATE balances SET free = free + 1 WHERE (account_id, asset) = (%s, %s)", key[:2])
+        found = installation.skeet("verify", expect=1)
+        assert key[0] in found.stderr and "balances" in found.stdout + found.stderr
+        connection.execute("UPDATE balances SET free = %s WHERE (account_id, asset) = (%s, %s)", (key[2], *key[:2]))
+    installation.skeet("verify")
+
+
+def test_an_altered_clickhouse_row_is_named(installation: Installation) -> None:
+    client = _clickhouse(settings_of(installation))
+    place = client.query(
+        "SELECT log_topic, log_partition, log_offset, size FROM trades ORDER BY log_offset LIMIT 1"
+    ).first_row
+    where = f"WHERE log_partition = {place[1]} AND log_offset = {place[2]}"
+    client.command(f"ALTER TABLE trades UPDATE size = size + 1 {where} SETTINGS mutations_sync = 1")
+    found = installation.skeet("verify", expect=1)
+    assert f"{place[0]}/{place[1]}/{place[2]}" in found.stderr
+    client.command(f"ALTER TABLE trades UPDATE size = size - 1 {where} SETTINGS mutations_sync = 1")
+    installation.skeet("verify")
+
+
+def test_an_altered_line_of_the_exchanges_journal_is_named(installation: Installation) -> None:
+    journal = installation.data / "sim" / "accounts.jsonl"
+    original = journal.read_text()
+    lines = original.splitlines(keepends=True)
+    number = next(n for n, line in enumerate(lines) if '"qty"' in line or '"quantity"' in line or '"fill"' in line)
+    lines[number] = lines[number].replace("1", "2", 1)
+    journal.write_text("".join(lines))
+    try:
+        found = installation.skeet("verify", expect=1)
+        assert f"line {number + 1}" in found.stderr
+    finally:
+        journal.write_text(original)
+    installation.skeet("verify")
+
+
+def test_deleted_stores_are_rebuilt_from_the_topics(installation: Installation) -> None:
+    before = installation.json("projection", "checksum")
+    installation.skeet("down")
+    for store in ("postgres", "clickhouse"):
+        folder = installation.data / store
+        shutil.rmtree(folder.resolve())
+        if folder.is_symlink():
+            folder.unlink()
+    installation.skeet("up")
+    eventually(lambda: installation.json("projection", "checksum") == before, HEAL_S, "the same checksums")
+    installation.skeet("verify")
+
+
+def test_an_order_whose_answer_was_dropped_is_resolved_not_repeated(installation: Installation) -> None:
+    installation.skeet("sim", "resume")
+    installation.skeet("sim", "behave", "--drop-next", "1", "--duplicate-client-ids", "none")
+    placed = installation.skeet("order", "place", "demo-trend", "SIM:BTC/USDT", "buy", "0.001", "--wait")
+    assert "OrderOutcomeUnknown" in placed.stdout
+    assert "OrderFilled" in placed.stdout
+    assert placed.stdout.count("OrderSubmitted") == 1
+
+
+def test_everything_heals_after_kill_nine_of_each_process(installation: Installation) -> None:
+    installation.skeet("demo", "--no-watch")
+    for name in sorted(installation.processes()):
+        pid = installation.processes().get(name)
+        assert pid, f"{name} does not run"
+        before = installation.count("OrderAuthorized")
+        kill(pid)
+        _trades_on(installation, before, name)
+
+
+def test_kill_nine_of_the_supervisor_is_taken_over(installation: Installation) -> None:
+    before = installation.processes()
+    kill(int(installation.json("status", expect=None)["supervisor_pid"]))
+    orders = installation.count("OrderAuthorized")
+    installation.skeet("up")
+    _trades_on(installation, orders, "supervisor")
+    assert installation.processes().keys() == before.keys()
+
+
+def test_after_all_that_the_books_agree(installation: Installation) -> None:
+    report = installation.json("demo", "--for", "10")
+    assert report["complaints"] == []
+
+
+def test_down_leaves_no_process_behind(installation: Installation) -> None:
+    pids = installation.processes().values()
+    installation.skeet("down")
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def _trades_on(installation: Installation, before: int, killed: str) -> None:
+    eventually(
+        lambda: installation.count("OrderAuthorized") >= before + ORDERS_AFTER_KILL,
+        HEAL_S,
+        f"{ORDERS_AFTER_KILL} new orders after kill -9 of {killed}",
+    )
+
+
+def _clickhouse(settings: Settings) -> Any:
+    address = settings.clickhouse
+    return clickhouse_connect.get_client(
+        dsn=address.url,
+        username=address.user,
+        password=address.password.get_secret_value(),
+        database=address.database,
+        compress=False,
+    )
