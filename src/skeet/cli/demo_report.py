@@ -34,12 +34,12 @@ SELECT account_id, book_id, asset, by_fills.cash AS by_fills, by_ledger.cash AS 
   FROM by_fills JOIN by_ledger USING (account_id, book_id, asset)
  ORDER BY account_id, book_id, asset
 """
-"""What each book earned in its quote asset: from the fills, and from the ledger. Two ways through different rows."""
+"""What each book moved in its quote asset (an open position has been paid for): from the fills, and from the ledger. Two ways through different rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CashRow:
-    """The quote cash a book earned, after fees, two ways."""
+    """The quote cash of a book after fees, two ways."""
 
     account_id: str
     book_id: str
@@ -72,7 +72,7 @@ class DemoReport:
         out = console()
         out.print(table("Events per topic", ("topic", "events"), sorted(self.events_by_topic.items())))
         out.print(table("Strategies", BOOK_COLUMNS, map(_book_row, self.books)))
-        out.print(table("Earned after fees, by SQL two ways", CASH_COLUMNS, map(_cash_row, self.cash)))
+        out.print(table("Quote cash of each book after fees, by SQL two ways", CASH_COLUMNS, map(_cash_row, self.cash)))
         out.print(table("Where the time goes, ms", ("hop", "orders", "p50", "p99"), map(_hop_row, self.hops)))
         for complaint in self.complaints:
             out.print(f"[red]wrong:[/red] {complaint}", highlight=False)
