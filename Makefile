@@ -34,7 +34,8 @@ check: dev ## format, lint, types, import directions (under 2 minutes)
 
 .PHONY: test
 test: dev ## all tests, on a real Kafka, PostgreSQL and ClickHouse engine (under 12 minutes)
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not e2e" -n 2 --dist loadfile
+	$(BIN)/pytest -m e2e
 
 .PHONY: unit
 unit: dev ## only the tests that start nothing (seconds)
