@@ -54,7 +54,7 @@ class Installation:
             "json",
         )
         done = self.skeet(*words, expect=None)
-        return int(json.loads(done.stdout)[0]["n"]) if done.returncode == 0 else -1
+        return int(json.loads(done.stdout)["n"]) if done.returncode == 0 else -1
 
 
 def kill(pid: int) -> None:
