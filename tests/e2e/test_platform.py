@@ -136,7 +136,7 @@ def test_down_leaves_no_process_behind(installation: Installation) -> None:
 
 def _runs(pid: int) -> bool:
     """A zombie has ended; that its parent does not ask is not ours to mend."""
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return bool(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
 
 
 def _account_checksums(installation: Installation) -> dict[str, Any]:
