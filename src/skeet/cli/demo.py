@@ -82,7 +82,9 @@ def demo(
         int | None,
         typer.Option("--for", min=5, metavar="SECONDS", help="Run headless this long, then verify and report."),
     ] = None,
-    watching: Annotated[bool, typer.Option("--watch/--no-watch", help="Show the live view once everything trades.")] = True,
+    watching: Annotated[
+        bool, typer.Option("--watch/--no-watch", help="Show the live view once everything trades.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="With --for: print the report as JSON.")] = False,
 ) -> None:
     """Start everything, trade two demo accounts on the simulated exchange, and watch. Safe to repeat."""
