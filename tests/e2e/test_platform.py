@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from typing import Any
 
 import clickhouse_connect
@@ -98,7 +99,8 @@ def test_deleted_stores_are_rebuilt_from_the_topics(installation: Installation) 
 def test_an_order_whose_answer_was_dropped_is_resolved_not_repeated(installation: Installation) -> None:
     installation.skeet("sim", "resume")
     installation.skeet("sim", "behave", "--drop-next", "1", "--duplicate-client-ids", "none")
-    placed = installation.skeet("order", "place", "demo-trend", "SIM:BTC/USDT", "buy", "0.001", "--wait")
+    # Orders are refused until the reference is fresh again: the market was paused.
+    placed = eventually(lambda: _placed(installation), HEAL_S, "an order that risk lets pass")
     assert "OrderOutcomeUnknown" in placed.stdout
     assert "OrderFilled" in placed.stdout
     assert placed.stdout.count("OrderSubmitted") == 1
@@ -157,6 +159,12 @@ def _history_checksums(installation: Installation, ends: dict[Any, int] | None =
          WHERE {" OR ".join(places) or "true"} GROUP BY log_topic, log_partition"""
     rows = _clickhouse(settings_of(installation)).query(query).result_rows
     return {(topic, partition): tuple(numbers) for topic, partition, *numbers in rows}
+
+
+def _placed(installation: Installation) -> subprocess.CompletedProcess[str] | None:
+    words = ("order", "place", "demo-trend", "SIM:BTC/USDT", "buy", "0.001", "--wait")
+    done = installation.skeet(*words, expect=None)
+    return done if done.returncode == 0 else None
 
 
 def _trades_on(installation: Installation, before: int, killed: str) -> None:
