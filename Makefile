@@ -35,7 +35,11 @@ check: dev ## format, lint, types, import directions (under 2 minutes)
 .PHONY: test
 test: dev ## all tests, on a real Kafka, PostgreSQL and ClickHouse engine (under 12 minutes)
 	$(BIN)/pytest -m "not e2e" -n 2 --dist loadfile
-	$(BIN)/pytest -m e2e
+	$(BIN)/pytest -m "e2e and not acceptance"
+
+.PHONY: acceptance
+acceptance: dev ## the whole platform under kill -9 of every process, 20 new orders after each (about 8 minutes)
+	SKEET_E2E_ORDERS=20 $(BIN)/pytest -m e2e
 
 .PHONY: unit
 unit: dev ## only the tests that start nothing (seconds)

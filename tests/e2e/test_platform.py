@@ -106,6 +106,7 @@ def test_an_order_whose_answer_was_dropped_is_resolved_not_repeated(installation
     assert placed.stdout.count("OrderSubmitted") == 1
 
 
+@pytest.mark.acceptance
 def test_everything_heals_after_kill_nine_of_each_process(installation: Installation) -> None:
     installation.skeet("demo", "--no-watch")
     for name in sorted(installation.processes()):
@@ -116,6 +117,7 @@ def test_everything_heals_after_kill_nine_of_each_process(installation: Installa
         _trades_on(installation, before, name)
 
 
+@pytest.mark.acceptance
 def test_kill_nine_of_the_supervisor_is_taken_over(installation: Installation) -> None:
     before = installation.processes()
     kill(int(installation.json("status", expect=None)["supervisor_pid"]))
@@ -125,6 +127,7 @@ def test_kill_nine_of_the_supervisor_is_taken_over(installation: Installation) -
     assert installation.processes().keys() == before.keys()
 
 
+@pytest.mark.acceptance
 def test_after_all_that_the_books_agree(installation: Installation) -> None:
     report = installation.json("demo", "--for", "10")
     assert report["complaints"] == []
