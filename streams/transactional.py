@@ -26,9 +26,9 @@ from skeet.streams.kafka import consumer, producer
 from skeet.streams.reading import Partition
 from skeet.streams.topics import TOPIC_BY_NAME, Topic, topic_name
 
-TRANSACTION_DEADLINE_S = 10.0
+TRANSACTION_DEADLINE_S = 5.0
 """One call of the transaction protocol is given this long before it is tried again."""
-COMMIT_TRIES = 3
+COMMIT_TRIES = 2
 """A commit without an answer is repeated (it is idempotent); after this many the outcome stays unknown and the process
 ends: its successor's init_transactions settles it."""
 STABLE_OFFSETS_DEADLINE_S = 30.0

@@ -13,7 +13,16 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from skeet.local import watchdog
-from skeet.local.watchdog import SAMPLE_INTERVAL_S, STILL_S, Sample, Watchdog, sample_group, stuck
+from skeet.local.watchdog import (
+    FORGOTTEN_S,
+    SAMPLE_INTERVAL_S,
+    STILL_S,
+    Sample,
+    Watchdog,
+    forgotten,
+    sample_group,
+    stuck,
+)
 
 PLACE = ("orders", 0)
 
@@ -42,6 +51,15 @@ def test_group_with_nothing_to_do_is_not_stuck() -> None:
 def test_standing_end_is_not_stuck_even_with_lag() -> None:
     # A transaction's marker at the end of an idle partition is a lag of one for ever.
     assert stuck(samples(lambda _: 100, lambda _: 101)) == []
+
+
+def test_offsets_that_nobody_reads_for_long_are_forgotten_even_when_the_end_stands() -> None:
+    long = FORGOTTEN_S + 2 * SAMPLE_INTERVAL_S
+    assert forgotten(samples(lambda _: 100, lambda _: 101, seconds=long)) == [PLACE]
+    assert forgotten(samples(lambda _: 100, lambda _: 101, seconds=FORGOTTEN_S - SAMPLE_INTERVAL_S)) == []
+    assert forgotten(samples(lambda t: 100 + int(t / 20), lambda _: 200, seconds=long)) == []
+    assert forgotten(samples(lambda _: 100, lambda _: 100, seconds=long)) == []
+    assert forgotten([]) == []
 
 
 def test_record_that_came_just_now_proves_nothing() -> None:

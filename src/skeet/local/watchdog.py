@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from skeet.process import logger
@@ -23,6 +23,9 @@ STILL_S = 15.0
 
 WAITED_S = STILL_S / 2
 """Some of the records behind it must have waited this long: one that came just now proves nothing."""
+
+FORGOTTEN_S = 3 * STILL_S
+"""Records that wait this long are forgotten even when no more come: whoever writes them may be waiting for the answer."""
 
 SAMPLE_INTERVAL_S = 3.0
 REQUEST_TIMEOUT_S = 5.0
@@ -69,6 +72,21 @@ def stuck(samples: Sequence[Sample]) -> list[Partition]:
     )
 
 
+def forgotten(samples: Sequence[Sample]) -> list[Partition]:
+    """Partitions that stood still for ``FORGOTTEN_S`` with offsets before them all the while; samples oldest first.
+
+    Whether those offsets hold anything for a reader is asked elsewhere.
+    """
+    window = [sample for sample in samples if sample.at_s >= samples[-1].at_s - FORGOTTEN_S - SAMPLE_INTERVAL_S]
+    if not window or window[-1].at_s - window[0].at_s < FORGOTTEN_S:
+        return []
+    return sorted(
+        partition
+        for partition, position in window[-1].committed.items()
+        if all(s.committed.get(partition) == position < s.end.get(partition, 0) for s in window)
+    )
+
+
 class Watchdog:
     """Samples every group and asks for the restart of the process whose group is stuck.
 
@@ -99,6 +117,7 @@ class Watchdog:
         self._samples: dict[str, deque[Sample]] = {name: deque(maxlen=32) for name in groups}
         self._generation: dict[str, float | None] = {}
         self._restarted_s: dict[str, float] = {}
+        self._nothing_before: dict[tuple[str, Partition], tuple[int, int]] = {}
 
     def run(self) -> None:
         """Sample until stopped. A broker that is away is no news: nothing can be said about progress then."""
@@ -110,10 +129,9 @@ class Watchdog:
                 try:
                     client = client or AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
                     self._samples[name].append(sample_group(client, group))
+                    self._judge(name, stuck(self._samples[name]) or forgotten(self._samples[name]))
                 except KafkaException:
                     self._samples[name].clear()
-                    continue
-                self._judge(name, stuck(self._samples[name]))
 
     def stop(self) -> None:
         """End :meth:`run` soon."""
@@ -130,15 +148,25 @@ class Watchdog:
         now = time.monotonic()
         if not suspected or now - self._restarted_s.get(name, -MIN_BETWEEN_RESTARTS_S) < MIN_BETWEEN_RESTARTS_S:
             return
-        position = self._samples[name][-1].committed
-        partitions = [place for place in suspected if delivers_from(self._bootstrap, place, position[place])]
+        partitions = [place for place in suspected if self._delivers(name, place)]
         if not partitions:
             return
         self._restarted_s[name] = now
         self._samples[name].clear()
         places = ", ".join(f"{topic}/{number}" for topic, number in partitions)
         logger().warning("stuck", process=name, partitions=places)
-        self._restart(name, f"position stood still for {STILL_S:.0f} s behind a moving end in {places}")
+        self._restart(name, f"position stood still for {STILL_S:.0f} s or more with records before it in {places}")
+
+    def _delivers(self, name: str, place: Partition) -> bool:
+        """Whether records wait there; an answer of no holds as long as neither position nor end move."""
+        sample = self._samples[name][-1]
+        seen = (sample.committed[place], sample.end.get(place, 0))
+        if self._nothing_before.get((name, place)) == seen:
+            return False
+        if delivers_from(self._bootstrap, place, seen[0]):
+            return True
+        self._nothing_before[name, place] = seen
+        return False
 
 
 def sample_group(client: AdminClient, group: str) -> Sample:
@@ -166,6 +194,7 @@ def delivers_from(bootstrap: str, place: Partition, position: int) -> bool:
     """Whether a read_committed reader is delivered anything from ``position`` on.
 
     Markers and aborted records (each transactional producer warms up with one) move a partition's end for nobody.
+    KafkaException when the broker does not answer.
     """
     client = Consumer(
         {
@@ -181,6 +210,9 @@ def delivers_from(bootstrap: str, place: Partition, position: int) -> bool:
     try:
         client.assign([TopicPartition(*place, position)])
         message = client.poll(REQUEST_TIMEOUT_S)
-        return message is not None and message.error() is None
+        error = KafkaError(KafkaError._TIMED_OUT) if message is None else message.error()
+        if error is not None and error.code() != KafkaError._PARTITION_EOF:
+            raise KafkaException(error)
+        return error is None
     finally:
         client.close()
