@@ -12,17 +12,9 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from skeet.local import watchdog
-from skeet.local.watchdog import (
-    FORGOTTEN_S,
-    SAMPLE_INTERVAL_S,
-    STILL_S,
-    Sample,
-    Watchdog,
-    forgotten,
-    sample_group,
-    stuck,
-)
+from skeet.local import sampler, watchdog
+from skeet.local.sampler import Sample, Sampler, sample_group
+from skeet.local.watchdog import FORGOTTEN_S, SAMPLE_INTERVAL_S, STILL_S, Watchdog, forgotten, stuck
 
 PLACE = ("orders", 0)
 
@@ -108,9 +100,9 @@ def test_an_aborted_transaction_delivers_nothing(kafka: str) -> None:
         producer.begin_transaction()
         producer.produce(topic, b"x")
         producer.flush(10)
-        assert not watchdog.delivers_from(kafka, (topic, 0), 0)
+        assert not sampler.delivers_from(kafka, (topic, 0), 0)
         ends(20)
-    assert watchdog.delivers_from(kafka, (topic, 0), 0)
+    assert sampler.delivers_from(kafka, (topic, 0), 0)
 
 
 @pytest.mark.integration
@@ -175,3 +167,16 @@ def test_assigned_but_idle_group_is_restarted_and_a_working_one_is_not(
         thread.join(10)
         for consumer in consumers.values():
             consumer.close()
+
+
+@pytest.mark.integration
+def test_a_sampler_that_died_is_started_again_by_the_next_question(kafka: str) -> None:
+    asking = Sampler(kafka)
+    try:
+        asking.sample("nobody")
+        assert asking._child is not None
+        asking._child.kill()
+        asking._child.wait()
+        assert asking.sample("nobody").committed == {}
+    finally:
+        asking.close()

@@ -1,7 +1,7 @@
 """Restarts what is assigned but idle: a consumer group whose position stands still behind a moving end.
 
 Clients are known to stall while looking alive, after rebalances and broker restarts. Progress, seen from outside, is the
-only thing that cannot lie. ``stuck`` decides and is pure; the rest samples positions with the admin client.
+only thing that cannot lie. ``stuck`` and ``forgotten`` decide and are pure; a sampler in another process looks.
 """
 
 from __future__ import annotations
@@ -10,12 +10,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
-
+from skeet.core.errors import InfrastructureError
+from skeet.local.sampler import Partition, Sample, Sampler
 from skeet.process import logger
 
 STILL_S = 15.0
@@ -28,19 +25,7 @@ FORGOTTEN_S = 3 * STILL_S
 """Records that wait this long are forgotten even when no more come: whoever writes them may be waiting for the answer."""
 
 SAMPLE_INTERVAL_S = 3.0
-REQUEST_TIMEOUT_S = 5.0
 MIN_BETWEEN_RESTARTS_S = 60.0
-
-Partition = tuple[str, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """Of one group at one moment (seconds, monotonic): committed position and log end of each partition."""
-
-    at_s: float
-    committed: Mapping[Partition, int]
-    end: Mapping[Partition, int]
 
 
 def stuck(samples: Sequence[Sample]) -> list[Partition]:
@@ -109,7 +94,7 @@ class Watchdog:
         ready_since: Callable[[str], float | None],
         restart: Callable[[str, str], None],
     ) -> None:
-        self._bootstrap = bootstrap
+        self._sampler = Sampler(bootstrap)
         self._groups = groups
         self._ready_since = ready_since
         self._restart = restart
@@ -121,21 +106,20 @@ class Watchdog:
 
     def run(self) -> None:
         """Sample until stopped. A broker that is away is no news: nothing can be said about progress then."""
-        client: Any = None
         while not self._stopping.wait(SAMPLE_INTERVAL_S):
             for name, group in self._groups.items():
                 if not self._follows(name):
                     continue
                 try:
-                    client = client or AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
-                    self._samples[name].append(sample_group(client, group))
+                    self._samples[name].append(self._sampler.sample(group))
                     self._judge(name, stuck(self._samples[name]) or forgotten(self._samples[name]))
-                except KafkaException:
+                except InfrastructureError:
                     self._samples[name].clear()
 
     def stop(self) -> None:
         """End :meth:`run` soon."""
         self._stopping.set()
+        self._sampler.close()
 
     def _follows(self, name: str) -> bool:
         since = self._ready_since(name)
@@ -163,56 +147,7 @@ class Watchdog:
         seen = (sample.committed[place], sample.end.get(place, 0))
         if self._nothing_before.get((name, place)) == seen:
             return False
-        if delivers_from(self._bootstrap, place, seen[0]):
+        if self._sampler.delivers_from(place, seen[0]):
             return True
         self._nothing_before[name, place] = seen
         return False
-
-
-def sample_group(client: AdminClient, group: str) -> Sample:
-    """Committed positions and log ends of a group's partitions: those it committed, and those it is assigned.
-
-    A partition that it never committed counts from 0. KafkaException when the broker does not answer.
-    """
-    described = client.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S)[group].result()
-    assigned = {
-        (partition.topic, partition.partition)
-        for member in described.members
-        if member.assignment
-        for partition in member.assignment.topic_partitions
-    }
-    asked = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=REQUEST_TIMEOUT_S)
-    committed = {(p.topic, p.partition): p.offset for p in asked[group].result().topic_partitions}
-    positions = {place: max(0, committed.get(place, 0)) for place in assigned | committed.keys()}
-    specs = {TopicPartition(*place): OffsetSpec.latest() for place in positions}
-    answers = client.list_offsets(specs, request_timeout=REQUEST_TIMEOUT_S) if specs else {}
-    ends = {(place.topic, place.partition): answer.result().offset for place, answer in answers.items()}
-    return Sample(at_s=time.monotonic(), committed=positions, end=ends)
-
-
-def delivers_from(bootstrap: str, place: Partition, position: int) -> bool:
-    """Whether a read_committed reader is delivered anything from ``position`` on.
-
-    Markers and aborted records (each transactional producer warms up with one) move a partition's end for nobody.
-    KafkaException when the broker does not answer.
-    """
-    client = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": "skeet-watchdog",
-            "isolation.level": "read_committed",
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",
-            "enable.partition.eof": True,
-            "log_level": 0,
-        }
-    )
-    try:
-        client.assign([TopicPartition(*place, position)])
-        message = client.poll(REQUEST_TIMEOUT_S)
-        error = KafkaError(KafkaError._TIMED_OUT) if message is None else message.error()
-        if error is not None and error.code() != KafkaError._PARTITION_EOF:
-            raise KafkaException(error)
-        return error is None
-    finally:
-        client.close()

@@ -1,0 +1,163 @@
+"""Looks at consumer groups from a process of its own: a broker that dies has been seen to bring down the admin client by an
+assertion of the C library, and the supervisor must outlive everything.
+
+``Sampler`` is the supervisor's side: a question a line to the child, an answer a line back, in JSON. A child that ended
+is started again by the next question.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from skeet.core.errors import InfrastructureError
+
+REQUEST_TIMEOUT_S = 5.0
+
+Partition = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Of one group at one moment (seconds, monotonic): committed position and log end of each partition."""
+
+    at_s: float
+    committed: Mapping[Partition, int]
+    end: Mapping[Partition, int]
+
+
+class Sampler:
+    """Asks the child. Both questions raise InfrastructureError when Kafka, or the child, has no answer."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._child: subprocess.Popen[str] | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def sample(self, group: str) -> Sample:
+        """See :func:`sample_group`."""
+        answer = self._ask(["sample", group])
+        committed, end = ({(t, p): offset for t, p, offset in rows} for rows in (answer["committed"], answer["end"]))
+        return Sample(at_s=time.monotonic(), committed=committed, end=end)
+
+    def delivers_from(self, place: Partition, position: int) -> bool:
+        """See :func:`delivers_from`."""
+        return bool(self._ask(["delivers", *place, position])["delivers"])
+
+    def close(self) -> None:
+        """End the child."""
+        self._closed = True
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+
+    def _ask(self, question: list[Any]) -> dict[str, Any]:
+        with self._lock:
+            child = self._running()
+            try:
+                assert child.stdin is not None and child.stdout is not None
+                child.stdin.write(json.dumps(question) + "\n")
+                child.stdin.flush()
+                line = child.stdout.readline()
+            except OSError:
+                line = ""
+        if not line:
+            raise InfrastructureError("the sampler of consumer groups ended; it is started again")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise InfrastructureError(answer["error"])
+        return answer
+
+    def _running(self) -> subprocess.Popen[str]:
+        if self._closed:
+            raise InfrastructureError("the sampler is closed")
+        if self._child is None or self._child.poll() is not None:
+            command = [sys.executable, "-m", "skeet.local.sampler", self._bootstrap]
+            self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return self._child
+
+
+def sample_group(client: AdminClient, group: str) -> Sample:
+    """Committed positions and log ends of a group's partitions: those it committed, and those it is assigned.
+
+    A partition that it never committed counts from 0. KafkaException when the broker does not answer.
+    """
+    described = client.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S)[group].result()
+    assigned = {
+        (partition.topic, partition.partition)
+        for member in described.members
+        if member.assignment
+        for partition in member.assignment.topic_partitions
+    }
+    asked = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=REQUEST_TIMEOUT_S)
+    committed = {(p.topic, p.partition): p.offset for p in asked[group].result().topic_partitions}
+    positions = {place: max(0, committed.get(place, 0)) for place in assigned | committed.keys()}
+    specs = {TopicPartition(*place): OffsetSpec.latest() for place in positions}
+    answers = client.list_offsets(specs, request_timeout=REQUEST_TIMEOUT_S) if specs else {}
+    ends = {(place.topic, place.partition): answer.result().offset for place, answer in answers.items()}
+    return Sample(at_s=time.monotonic(), committed=positions, end=ends)
+
+
+def delivers_from(bootstrap: str, place: Partition, position: int) -> bool:
+    """Whether a read_committed reader is delivered anything from ``position`` on.
+
+    Markers and aborted records (each transactional producer warms up with one) move a partition's end for nobody.
+    KafkaException when the broker does not answer.
+    """
+    client = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "skeet-watchdog",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+            "log_level": 0,
+        }
+    )
+    try:
+        client.assign([TopicPartition(*place, position)])
+        message = client.poll(REQUEST_TIMEOUT_S)
+        error = KafkaError(KafkaError._TIMED_OUT) if message is None else message.error()
+        if error is not None and error.code() != KafkaError._PARTITION_EOF:
+            raise KafkaException(error)
+        return error is None
+    finally:
+        client.close()
+
+
+def main(bootstrap: str) -> None:
+    """The child: answers until its questions end (the supervisor is gone)."""
+    client: Any = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(_answer(client, bootstrap, json.loads(line))) + "\n")
+        sys.stdout.flush()
+
+
+def _answer(client: AdminClient, bootstrap: str, question: list[Any]) -> dict[str, Any]:
+    try:
+        if question[0] == "delivers":
+            _, topic, number, position = question
+            return {"delivers": delivers_from(bootstrap, (topic, number), position)}
+        sample = sample_group(client, question[1])
+    except KafkaException as error:
+        return {"error": str(error)}
+    return {name: [[*place, at] for place, at in values.items()] for name, values in _sides(sample)}
+
+
+def _sides(sample: Sample) -> tuple[tuple[str, Mapping[Partition, int]], ...]:
+    return ("committed", sample.committed), ("end", sample.end)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
