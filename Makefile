@@ -33,7 +33,7 @@ check: dev ## format, lint, types, import directions (under 2 minutes)
 	$(BIN)/lint-imports
 
 .PHONY: test
-test: dev ## all tests, on a real Kafka, PostgreSQL and ClickHouse engine (under 12 minutes)
+test: dev ## the tests, on a real Kafka, PostgreSQL and ClickHouse engine (12 to 14 minutes)
 	$(BIN)/pytest -m "not e2e" -n 2 --dist loadfile
 	$(BIN)/pytest -m "e2e and not acceptance"
 

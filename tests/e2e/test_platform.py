@@ -1,7 +1,7 @@
 """The whole platform, as a user meets it: the demo, altered stores, rebuilt stores, a lost answer, kill -9 of everything.
 
 The tests build on each other, in this order, on one installation. ``SKEET_E2E_ORDERS`` sets how many new orders must
-follow each kill (5 here, so that CI stays short; acceptance runs use 20).
+follow each kill (`make acceptance` asks for 20; CI leaves the kills out, they are marked `acceptance`).
 """
 
 from __future__ import annotations
