@@ -33,6 +33,7 @@ def _common(settings: Settings, client_id: str) -> dict[str, Any]:
         "retry.backoff.ms": RETRY_BACKOFF_MS,
         "retry.backoff.max.ms": RETRY_BACKOFF_MAX_MS,
         "reconnect.backoff.max.ms": 1_000,
+        "socket.nagle.disable": True,  # a request behind another one would wait for its answer
     }
 
 
@@ -49,6 +50,7 @@ def producer(settings: Settings, client_id: str, *, transactional_id: str = "", 
     if transactional_id:
         config |= {
             "transactional.id": transactional_id,
+            "linger.ms": 0,  # the commit comes right after the last record
             "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
             "delivery.timeout.ms": TRANSACTION_TIMEOUT_MS,  # a record cannot outlive its transaction
         }

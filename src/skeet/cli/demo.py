@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from skeet.cli import account as accounts
 from skeet.cli import platform
 from skeet.cli.demo_report import judge
 from skeet.cli.desk import Desk, command_meta, fresh_key, validity
 from skeet.cli.exchange_admin import ExchangeAdmin
-from skeet.cli.output import console
+from skeet.cli.output import console, count_down
 from skeet.config import Settings, load_settings
 from skeet.core.commands import CancelAllOrders
 from skeet.core.errors import InfrastructureError
@@ -101,7 +100,7 @@ def demo(
     if for_s is None:
         _watch(watching=watching)
         return
-    _trade(for_s)
+    count_down("trading", for_s)
     _quiesce(settings)
     report = judge(settings, [each.instance for each in ACCOUNTS])
     report.show(as_json=as_json)
@@ -155,16 +154,6 @@ def _watch(*, watching: bool) -> None:
         "\nThe platform goes on. Next: [b]skeet order list[/b] · [b]skeet trace ORDER_ID[/b] · "
         '[b]skeet sql "SELECT * FROM trades LIMIT 5"[/b] · [b]skeet verify[/b] · [b]skeet down[/b]'
     )
-
-
-def _trade(seconds: int) -> None:
-    columns = (TextColumn("trading"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(), transient=True) as progress:
-        task = progress.add_task("trading", total=seconds)
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            time.sleep(min(0.5, left))
-            progress.update(task, completed=seconds - left)
 
 
 def _quiesce(settings: Settings) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from skeet.cli.output import console, decimal_text, print_json, table
-from skeet.cli.session import BookResult, HopRow, SessionFold
+from skeet.cli.session import BookResult, HopRow, SessionFold, hop_cells
 from skeet.config import Settings
 from skeet.streams.reading import messages_until_end, partitions_of, records_until_end
 from skeet.streams.registry import registered_codec
@@ -73,7 +73,7 @@ class DemoReport:
         out.print(table("Events per topic", ("topic", "events"), sorted(self.events_by_topic.items())))
         out.print(table("Strategies", BOOK_COLUMNS, map(_book_row, self.books)))
         out.print(table("Quote cash of each book after fees, by SQL two ways", CASH_COLUMNS, map(_cash_row, self.cash)))
-        out.print(table("Where the time goes, ms", ("hop", "orders", "p50", "p99"), map(_hop_row, self.hops)))
+        out.print(table("Where the time goes, ms", ("hop", "orders", "p50", "p99"), map(hop_cells, self.hops)))
         for complaint in self.complaints:
             out.print(f"[red]wrong:[/red] {complaint}", highlight=False)
         out.print("demo: [green]clean[/green]" if self.clean else "demo: [red]not clean[/red]", highlight=False)
@@ -112,10 +112,6 @@ def _book_row(book: BookResult) -> tuple[Any, ...]:
 
 def _cash_row(row: CashRow) -> tuple[Any, ...]:
     return (row.account_id, row.book_id, row.asset, decimal_text(row.by_fills), decimal_text(row.by_ledger))
-
-
-def _hop_row(row: HopRow) -> tuple[Any, ...]:
-    return (row.hop, row.count, f"{row.p50_ms:.1f}", f"{row.p99_ms:.1f}")
 
 
 def judge(settings: Settings, instances: Sequence[str]) -> DemoReport:

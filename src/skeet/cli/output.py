@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import json
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +27,17 @@ MASK = "********"
 def console() -> Console:
     """Standard output; wide enough for whole rows when it is no terminal."""
     return Console(width=None if sys.stdout.isatty() else 200, soft_wrap=True)
+
+
+def count_down(what: str, seconds: float) -> None:
+    """Wait so long, with a bar on standard error."""
+    columns = (TextColumn(what), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=seconds)
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(0.5, left))
+            progress.update(task, completed=seconds - left)
 
 
 def decimal_text(value: Decimal) -> str:

@@ -138,5 +138,10 @@ class SessionFold:
         return [(times[end] - times[start]) / NS_PER_MS for times in both]
 
 
+def hop_cells(row: HopRow) -> tuple[str | int, ...]:
+    """The row as a table shows it: hop, orders, p50, p99."""
+    return (row.hop, row.count, f"{row.p50_ms:.1f}", f"{row.p99_ms:.1f}")
+
+
 def _percentile(values: list[float], percent: int) -> float:
     return values[0] if len(values) == 1 else quantiles(values, n=100, method="inclusive")[percent - 1]
