@@ -392,12 +392,12 @@ class AccountSession:
     # --- balances -----------------------------------------------------------------------------------------------------
 
     async def _report_balances(self) -> None:
-        reported: dict[str, VenueBalance] = {}
+        """Report each balance that is not as last reported, be it before a restart."""
         while True:
             await asyncio.sleep(BALANCE_INTERVAL_S)
-            fresh = {a: b for a, b in self._balances.items() if _differs(b, reported.get(a))}
-            reported.update(fresh)
-            self._publish([self._balance_report(balance) for balance in fresh.values()])
+            fresh = [b for b in self._balances.values() if self.book.balances.get(b.asset) != (b.free, b.locked)]
+            self.book.balances |= {b.asset: (b.free, b.locked) for b in fresh}
+            self._publish([self._balance_report(balance) for balance in fresh])
 
     def _balance_report(self, balance: VenueBalance) -> Out[BalanceReported]:
         key = (self.account_id, balance.asset, balance.ts_event, f"{balance.free:f}", f"{balance.locked:f}")
@@ -415,7 +415,3 @@ class AccountSession:
         )
         event = BalanceReported(asset=balance.asset, free=balance.free, locked=balance.locked)
         return Out(topic=REPORTS.name, key=self.account_id, event=event, meta=meta)
-
-
-def _differs(balance: VenueBalance, reported: VenueBalance | None) -> bool:
-    return reported is None or (balance.free, balance.locked) != (reported.free, reported.locked)

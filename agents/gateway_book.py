@@ -16,6 +16,7 @@ from skeet.core.accounts import OrderAuthorized
 from skeet.core.ids import client_order_id, derive_id
 from skeet.core.record import Meta, Out, Record
 from skeet.core.reports import (
+    BalanceReported,
     CancelAttempted,
     CancelRejectedByVenue,
     CancelReported,
@@ -100,6 +101,8 @@ class AccountBook:
     def __init__(self) -> None:
         self.orders: dict[str, LiveOrder] = {}
         self.last_trade_ids: dict[str, int] = {}
+        self.balances: dict[str, tuple[Decimal, Decimal]] = {}
+        """Free and locked amount of each asset as last reported."""
         self._by_venue_id: dict[tuple[str, str], str] = {}
         self._done: OrderedDict[str, OrderKey] = OrderedDict()
 
@@ -264,6 +267,8 @@ class AccountBook:
     def restore(self, record: Record[Any]) -> None:
         """Fold one of our own reports, in the log's order. An attempt without an outcome stays SENDING."""
         event = record.event
+        if isinstance(event, BalanceReported):
+            self.balances[event.asset] = (event.free, event.locked)
         if not isinstance(event, OrderReport):
             return
         if isinstance(event, SubmitAttempted):

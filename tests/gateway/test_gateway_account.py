@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -14,7 +14,8 @@ import pytest
 from skeet.agents.gateway_account import AccountSession
 from skeet.agents.gateway_book import AccountBook, LiveOrder, Outs, authorised_order
 from skeet.core.accounts import OrderAuthorized
-from skeet.core.record import Meta, Record, TopicPosition
+from skeet.core.record import Meta, Out, Record, TopicPosition
+from skeet.core.reports import BalanceReported
 from skeet.core.values import (
     AccountId,
     EventId,
@@ -25,7 +26,7 @@ from skeet.core.values import (
     TenantId,
     TimeInForce,
 )
-from skeet.streams.ports import Attempt, StreamLost, Venue
+from skeet.streams.ports import Attempt, StreamLost, Venue, VenueBalance
 from skeet.venues.execution.memory import QUICK, Answer, MemoryVenue
 
 ORDER_ID = "b" * 32
@@ -35,11 +36,15 @@ DEADLINE_S = 20.0
 class Played:
     """A session, its venue, and what it published."""
 
-    def __init__(self, venue: MemoryVenue) -> None:
+    def __init__(self, venue: MemoryVenue, earlier: Sequence[Out[Any]]) -> None:
         self.venue = venue
         self.outs: Outs = []
         port: Venue = venue
-        self.session = AccountSession("alpha", "main", port, AccountBook(), self.outs.extend, time.time_ns)
+        book = AccountBook()
+        for offset, out in enumerate(earlier):
+            at = TopicPosition(out.topic, 0, offset)
+            book.restore(Record(event=out.event, meta=out.meta, at=at, log_ns=offset))
+        self.session = AccountSession("alpha", "main", port, book, self.outs.extend, time.time_ns)
 
     def attempt(self) -> tuple[LiveOrder, Attempt]:
         record, now = _authorised(), time.time_ns()
@@ -61,6 +66,9 @@ class Played:
         order, attempt = self.attempt()
         self.session.submit(order, attempt)
         return order
+
+    def balances(self) -> dict[str, Decimal]:
+        return {out.event.asset: out.event.free for out in self.outs if isinstance(out.event, BalanceReported)}
 
     def kinds(self) -> list[str]:
         names = [type(out.event).__name__ for out in self.outs]
@@ -117,8 +125,8 @@ def _authorised() -> Record[OrderAuthorized]:
 async def play() -> AsyncIterator[Callable[..., Any]]:
     begun: list[Played] = []
 
-    async def begin(answer: Answer = Answer.ACK, **rules: Any) -> Played:
-        played = Played(MemoryVenue(lambda _: answer, replace(QUICK, **rules)))
+    async def begin(answer: Answer = Answer.ACK, earlier: Sequence[Out[Any]] = (), **rules: Any) -> Played:
+        played = Played(MemoryVenue(lambda _: answer, replace(QUICK, **rules)), earlier)
         begun.append(played)
         played.session.start()
         await asyncio.wait_for(played.session.ready.wait(), DEADLINE_S)
@@ -211,3 +219,12 @@ async def test_same_execution_said_twice_is_reported_once(play: Any) -> None:
     played.venue.fill(ORDER_ID, Decimal(1))
     await played.until(lambda: not played.session.book.orders)
     assert played.kinds().count("FillReported") == 2
+
+
+async def test_a_restart_does_not_report_a_balance_again(play: Any) -> None:
+    before = await play()
+    await before.until(lambda: "USDT" in before.balances())
+    after = await play(earlier=before.outs)
+    after.venue.say(VenueBalance(asset="BTC", free=Decimal(2), locked=Decimal(0), ts_event=1))
+    await after.until(lambda: bool(after.balances()))
+    assert after.balances() == {"BTC": Decimal(2)}
