@@ -89,6 +89,39 @@ def test_group_that_works_off_another_partition_is_slow_not_stuck() -> None:
     assert stuck(both) == []
 
 
+class Scripted(Sampler):
+    """A group that stands at 100; from ``record_at_s`` on a record stands there, taken ``taken_after_s`` later."""
+
+    def __init__(self, record_at_s: float, taken_after_s: float) -> None:
+        self.now_s = 0.0
+        self._record_at_s = record_at_s
+        self._taken_at_s = record_at_s + taken_after_s
+
+    def sample(self, group: str) -> Sample:
+        self.now_s += SAMPLE_INTERVAL_S
+        position = 102 if self.now_s >= self._taken_at_s else 100
+        return Sample(
+            at_s=self.now_s, committed={PLACE: position}, end={PLACE: 101 + (self.now_s >= self._record_at_s)}
+        )
+
+    def delivers_from(self, place: tuple[str, int], position: int) -> bool:
+        return position == 100 and self.now_s >= self._record_at_s
+
+
+@pytest.mark.parametrize(
+    ("taken_after_s", "restarts"), [(SAMPLE_INTERVAL_S, []), (10 * SAMPLE_INTERVAL_S, ["projection"])]
+)
+def test_first_record_behind_an_old_marker_is_given_time_before_anybody_is_restarted(
+    taken_after_s: float, restarts: list[str]
+) -> None:
+    restarted: list[str] = []
+    script = Scripted(record_at_s=FORGOTTEN_S + 5 * SAMPLE_INTERVAL_S, taken_after_s=taken_after_s)
+    dog = Watchdog("", {"projection": "g"}, lambda _: 0.0, lambda name, _: restarted.append(name), script)
+    while script.now_s < FORGOTTEN_S + 20 * SAMPLE_INTERVAL_S:
+        dog.look()
+    assert restarted == restarts
+
+
 @pytest.mark.integration
 def test_an_aborted_transaction_delivers_nothing(kafka: str) -> None:
     topic = f"aborted-{uuid.uuid4().hex[:8]}"

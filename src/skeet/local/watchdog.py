@@ -93,8 +93,9 @@ class Watchdog:
         groups: Mapping[str, str],
         ready_since: Callable[[str], float | None],
         restart: Callable[[str, str], None],
+        sampler: Sampler | None = None,
     ) -> None:
-        self._sampler = Sampler(bootstrap)
+        self._sampler = sampler or Sampler(bootstrap)
         self._groups = groups
         self._ready_since = ready_since
         self._restart = restart
@@ -103,18 +104,23 @@ class Watchdog:
         self._generation: dict[str, float | None] = {}
         self._restarted_s: dict[str, float] = {}
         self._nothing_before: dict[tuple[str, Partition], tuple[int, int]] = {}
+        self._waiting_since: dict[tuple[str, Partition], tuple[int, float]] = {}
 
     def run(self) -> None:
         """Sample until stopped. A broker that is away is no news: nothing can be said about progress then."""
         while not self._stopping.wait(SAMPLE_INTERVAL_S):
-            for name, group in self._groups.items():
-                if not self._follows(name):
-                    continue
-                try:
-                    self._samples[name].append(self._sampler.sample(group))
-                    self._judge(name, stuck(self._samples[name]) or forgotten(self._samples[name]))
-                except InfrastructureError:
-                    self._samples[name].clear()
+            self.look()
+
+    def look(self) -> None:
+        """Sample each group once and judge it."""
+        for name, group in self._groups.items():
+            if not self._follows(name):
+                continue
+            try:
+                self._samples[name].append(self._sampler.sample(group))
+                self._judge(name, stuck(self._samples[name]) or forgotten(self._samples[name]))
+            except InfrastructureError:
+                self._samples[name].clear()
 
     def stop(self) -> None:
         """End :meth:`run` soon."""
@@ -142,12 +148,19 @@ class Watchdog:
         self._restart(name, f"position stood still for {STILL_S:.0f} s or more with records before it in {places}")
 
     def _delivers(self, name: str, place: Partition) -> bool:
-        """Whether records wait there; an answer of no holds as long as neither position nor end move."""
+        """Whether a record waits there, and waited at the same position ``WAITED_S`` ago.
+
+        Behind a marker a position stands for ever: the first record that comes then is news, not proof. An answer of
+        "nothing" holds as long as neither position nor end move.
+        """
         sample = self._samples[name][-1]
-        seen = (sample.committed[place], sample.end.get(place, 0))
-        if self._nothing_before.get((name, place)) == seen:
+        position, end = sample.committed[place], sample.end.get(place, 0)
+        if self._nothing_before.get((name, place)) == (position, end):
             return False
-        if self._sampler.delivers_from(place, seen[0]):
-            return True
-        self._nothing_before[name, place] = seen
-        return False
+        if not self._sampler.delivers_from(place, position):
+            self._nothing_before[name, place] = (position, end)
+            return False
+        waiting = self._waiting_since.get((name, place))
+        if waiting is None or waiting[0] != position:
+            waiting = self._waiting_since[name, place] = (position, sample.at_s)
+        return sample.at_s - waiting[1] >= WAITED_S
