@@ -10,26 +10,19 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from authorised import ORDER_ID, authorised
 
 from skeet.agents.gateway_account import AccountSession
 from skeet.agents.gateway_book import AccountBook, LiveOrder, Outs, authorised_order
-from skeet.core.accounts import OrderAuthorized
-from skeet.core.record import Meta, Out, Record, TopicPosition
+from skeet.core.record import Out, Record, TopicPosition
 from skeet.core.reports import BalanceReported
 from skeet.core.values import (
-    AccountId,
-    EventId,
-    OrderStatus,
-    OrderType,
-    PrincipalId,
     Side,
-    TenantId,
     TimeInForce,
 )
 from skeet.streams.ports import Attempt, StreamLost, Venue, VenueBalance
 from skeet.venues.execution.memory import QUICK, Answer, MemoryVenue
 
-ORDER_ID = "b" * 32
 DEADLINE_S = 20.0
 
 
@@ -47,7 +40,7 @@ class Played:
         self.session = AccountSession("alpha", "main", port, book, self.outs.extend, time.time_ns)
 
     def attempt(self) -> tuple[LiveOrder, Attempt]:
-        record, now = _authorised(), time.time_ns()
+        record, now = authorised(), time.time_ns()
         order = authorised_order(record, now + self.venue.capabilities.receive_window_ns)
         self.outs += self.session.book.attempt(order, record.event, now)
         attempt = Attempt(
@@ -79,46 +72,6 @@ class Played:
         while not condition():
             assert time.monotonic() < deadline, self.kinds()
             await asyncio.sleep(0.01)
-
-
-def _authorised() -> Record[OrderAuthorized]:
-    event = OrderAuthorized(
-        order_id=ORDER_ID,
-        book_id="manual",
-        instrument_id="SIM:BTC/USDT",
-        status=OrderStatus.AUTHORIZED,
-        side=Side.BUY,
-        order_type=OrderType.LIMIT,
-        time_in_force=TimeInForce.GTC,
-        post_only=False,
-        quantity=Decimal(2),
-        limit_price=Decimal(100),
-        ts_cause=1,
-        valid_until=10**12,
-        code_version="",
-        rule="",
-        reserved_asset="USDT",
-        reserved_amount=Decimal(200),
-        reference_bid=Decimal(99),
-        reference_ask=Decimal(100),
-        reference_ts=1,
-        reference_at="",
-        instrument_version=1,
-        limits_version=0,
-        postings=(),
-    )
-    meta = Meta(
-        event_id=EventId("e" * 32),
-        tenant_id=TenantId("main"),
-        account_id=AccountId("alpha"),
-        principal_id=PrincipalId("p"),
-        correlation_id=EventId("c" * 32),
-        causation_id=EventId("b" * 32),
-        cause_at="",
-        ts_event=5,
-        ts_init=4,
-    )
-    return Record(event=event, meta=meta, at=TopicPosition("accounts.events.v1", 0, 7), log_ns=6)
 
 
 @pytest.fixture

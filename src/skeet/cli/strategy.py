@@ -6,16 +6,13 @@ import json
 import time
 from pathlib import Path
 from typing import Annotated, Any
-from uuid import uuid4
 
 import typer
 
 from skeet.config import Settings, load_settings
 from skeet.core.control import StrategyStarted, StrategyStopped
 from skeet.core.errors import InvalidInput
-from skeet.core.ids import outside_command_id
-from skeet.core.record import Event, Meta, Out
-from skeet.core.values import AccountId, PrincipalId, TenantId
+from skeet.core.record import Event, Out
 
 app = typer.Typer(help="List, start, stop and write strategies.", no_args_is_help=True)
 
@@ -123,24 +120,13 @@ def started_event(
 
 def post(settings: Settings, event: Event, instance: str, account: str) -> None:
     """Write one control event and return once it is acknowledged."""
+    from skeet.cli.desk import command_meta, fresh_key
     from skeet.streams.kafka import producer
     from skeet.streams.publishing import Publisher
     from skeet.streams.registry import registered_codec
     from skeet.streams.topics import CONTROL
 
-    now = time.time_ns()
-    identity = outside_command_id(settings.tenant, settings.principal, uuid4().hex)
-    meta = Meta(
-        event_id=identity,
-        tenant_id=TenantId(settings.tenant),
-        account_id=AccountId(account),
-        principal_id=PrincipalId(settings.principal),
-        correlation_id=identity,
-        causation_id=identity,
-        cause_at="",
-        ts_event=now,
-        ts_init=now,
-    )
+    meta = command_meta(settings, account, fresh_key(), time.time_ns())
     publisher = Publisher(settings, registered_codec(settings), producer(settings, "skeet-cli"))
     publisher.send([Out(topic=CONTROL.name, key=instance, event=event, meta=meta)])
     publisher.flush()
