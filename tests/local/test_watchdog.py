@@ -63,30 +63,30 @@ def test_too_few_samples_say_nothing() -> None:
     assert stuck(samples(lambda _: 100, lambda t: 100 + int(t * 10), seconds=STILL_S - 1)) == []
 
 
-def test_one_stuck_partition_among_moving_ones_is_found() -> None:
-    moving = ("orders", 1)
-    both = [
+def beside(other: Callable[[float], int], other_end: Callable[[float], int], seconds: float) -> Sequence[Sample]:
+    """PLACE stands at 5 while records come, in a group that also reads another partition."""
+    place = ("orders", 1)
+    return [
         Sample(
-            at_s=sample.at_s,
-            committed={**sample.committed, moving: int(sample.at_s)},
-            end={**sample.end, moving: int(sample.at_s)},
+            at_s=each.at_s,
+            committed={**each.committed, place: other(each.at_s)},
+            end={**each.end, place: other_end(each.at_s)},
         )
-        for sample in samples(lambda _: 5, lambda t: 5 + int(t))
+        for each in samples(lambda _: 5, lambda t: 10 + int(t), seconds)
     ]
-    assert stuck(both) == [PLACE]
+
+
+def test_one_standing_partition_among_moving_ones_is_found_after_the_longer_time() -> None:
+    long = FORGOTTEN_S + 2 * SAMPLE_INTERVAL_S
+    assert stuck(beside(int, int, long)) == []
+    assert forgotten(beside(int, int, long)) == [PLACE]
+    assert forgotten(beside(int, int, FORGOTTEN_S - SAMPLE_INTERVAL_S)) == []
 
 
 def test_group_that_works_off_another_partition_is_slow_not_stuck() -> None:
-    backlog = ("orders", 1)
-    both = [
-        Sample(
-            at_s=sample.at_s,
-            committed={**sample.committed, backlog: int(sample.at_s)},
-            end={**sample.end, backlog: 10_000},
-        )
-        for sample in samples(lambda _: 100, lambda t: 100 + int(t * 10))
-    ]
-    assert stuck(both) == []
+    long = FORGOTTEN_S + 2 * SAMPLE_INTERVAL_S
+    assert stuck(beside(int, lambda _: 10_000, long)) == []
+    assert forgotten(beside(int, lambda _: 10_000, long)) == []
 
 
 class Scripted(Sampler):

@@ -31,28 +31,21 @@ MIN_BETWEEN_RESTARTS_S = 60.0
 def stuck(samples: Sequence[Sample]) -> list[Partition]:
     """Partitions of a group that stood still for ``STILL_S`` while their end moved on; samples oldest first.
 
-    A partition without new records is idle, not stuck; so is one whose records are all newer than ``WAITED_S``. A group
-    that works off a backlog in another partition is slow, not stuck: one consumer takes its partitions in turn, and a
-    clock tick waits for the trades before it. With less than ``STILL_S`` of samples nothing is said.
+    Said only of a group of which nothing moves: one consumer takes its partitions in turn, and on a busy machine the turn
+    of a small one comes late (:func:`forgotten` gives it longer). A partition without new records is idle, not stuck; so
+    is one whose records are all newer than ``WAITED_S``. With less than ``STILL_S`` of samples nothing is said.
     """
-    if not samples:
+    window = _last(samples, STILL_S)
+    if not window:
         return []
-    now = samples[-1].at_s
-    window = [sample for sample in samples if sample.at_s >= now - STILL_S - SAMPLE_INTERVAL_S]
-    if now - window[0].at_s < STILL_S:
-        return []
-    first, last = window[0], window[-1]
-    waited = [sample for sample in window if sample.at_s <= now - WAITED_S][-1]
-    if any(
-        first.committed.get(partition, 0) < position < waited.end.get(partition, 0)
-        for partition, position in last.committed.items()
-    ):
+    waited = _earlier(window, WAITED_S)
+    if any(window[0].committed.get(partition, 0) < position for partition, position in window[-1].committed.items()):
         return []
     return sorted(
         partition
-        for partition, position in last.committed.items()
+        for partition, position in window[-1].committed.items()
         if all(sample.committed.get(partition) == position for sample in window)
-        and first.end.get(partition, 0) < waited.end.get(partition, 0)
+        and window[0].end.get(partition, 0) < waited.end.get(partition, 0)
         and position < waited.end.get(partition, 0)
     )
 
@@ -60,16 +53,34 @@ def stuck(samples: Sequence[Sample]) -> list[Partition]:
 def forgotten(samples: Sequence[Sample]) -> list[Partition]:
     """Partitions that stood still for ``FORGOTTEN_S`` with offsets before them all the while; samples oldest first.
 
-    Whether those offsets hold anything for a reader is asked elsewhere.
+    A group that works off a backlog in another partition is slow, and forgets nothing. Whether those offsets hold anything
+    for a reader is asked elsewhere.
     """
-    window = [sample for sample in samples if sample.at_s >= samples[-1].at_s - FORGOTTEN_S - SAMPLE_INTERVAL_S]
-    if not window or window[-1].at_s - window[0].at_s < FORGOTTEN_S:
+    window = _last(samples, FORGOTTEN_S)
+    if not window:
+        return []
+    waited = _earlier(window, WAITED_S)
+    if any(
+        window[0].committed.get(partition, 0) < position < waited.end.get(partition, 0)
+        for partition, position in window[-1].committed.items()
+    ):
         return []
     return sorted(
         partition
         for partition, position in window[-1].committed.items()
         if all(s.committed.get(partition) == position < s.end.get(partition, 0) for s in window)
     )
+
+
+def _last(samples: Sequence[Sample], seconds: float) -> list[Sample]:
+    """The newest samples that span so long; none while there are fewer."""
+    window = [sample for sample in samples if sample.at_s >= samples[-1].at_s - seconds - SAMPLE_INTERVAL_S]
+    return window if window and window[-1].at_s - window[0].at_s >= seconds else []
+
+
+def _earlier(window: Sequence[Sample], seconds: float) -> Sample:
+    """The newest sample that is so old."""
+    return [sample for sample in window if sample.at_s <= window[-1].at_s - seconds][-1]
 
 
 class Watchdog:
