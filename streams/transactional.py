@@ -22,6 +22,7 @@ from skeet.core.errors import InfrastructureError
 from skeet.core.record import Out
 from skeet.process import logger
 from skeet.schemas.codec import Codec
+from skeet.streams.hang_guard import HangGuard
 from skeet.streams.kafka import consumer, producer
 from skeet.streams.reading import Partition
 from skeet.streams.topics import TOPIC_BY_NAME, Topic, topic_name
@@ -31,6 +32,8 @@ TRANSACTION_DEADLINE_S = 5.0
 COMMIT_TRIES = 2
 """A commit without an answer is repeated (it is idempotent); after this many the outcome stays unknown and the process
 ends: its successor's init_transactions settles it."""
+HANGS_S = 3 * TRANSACTION_DEADLINE_S
+"""A transaction that takes longer than its calls' deadlines allow hangs in the client, and so would its process."""
 STABLE_OFFSETS_DEADLINE_S = 30.0
 """Longer than TRANSACTION_TIMEOUT_MS, after which the broker aborts what a dead predecessor left open."""
 BATCH_LIMIT = 500
@@ -80,6 +83,7 @@ class Transactor:
         )
         self._names = {name: topic_name(topic, settings.kafka) for name, topic in TOPIC_BY_NAME.items()}
         self._ends: dict[Partition, int] = {}
+        self._guard = HangGuard(f"transaction of {transactional_id}", HANGS_S)
 
     def open(self, warm: Iterable[Topic] = ()) -> None:
         """Settle what a predecessor left, fence it, and load the coordinator and the topics' metadata.
@@ -110,19 +114,20 @@ class Transactor:
             this producer is fenced or the outcome is unknown: the process must end.
         """
         self._ends = {}
-        self._client.begin_transaction()
-        try:
-            for out in outs:
-                self._produce(out if isinstance(out, Encoded) else encode(self._codec, out))
-            if inputs is not None and consumed:
-                positions, group = next_positions(consumed), inputs.group_metadata()
-                _call(self._client.send_offsets_to_transaction, positions, group, TRANSACTION_DEADLINE_S)
-            _call(self._client.commit_transaction, TRANSACTION_DEADLINE_S)
-        except KafkaException as error:
-            self._abort(error)
-        except BaseException:
-            _call(self._client.abort_transaction, TRANSACTION_DEADLINE_S)
-            raise
+        with self._guard:
+            self._client.begin_transaction()
+            try:
+                for out in outs:
+                    self._produce(out if isinstance(out, Encoded) else encode(self._codec, out))
+                if inputs is not None and consumed:
+                    positions, group = next_positions(consumed), inputs.group_metadata()
+                    _call(self._client.send_offsets_to_transaction, positions, group, TRANSACTION_DEADLINE_S)
+                _call(self._client.commit_transaction, TRANSACTION_DEADLINE_S)
+            except KafkaException as error:
+                self._abort(error)
+            except BaseException:
+                _call(self._client.abort_transaction, TRANSACTION_DEADLINE_S)
+                raise
         return self._ends
 
     def _produce(self, out: Encoded) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import signal
 import threading
 import time
 import uuid
@@ -12,6 +13,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from skeet.core.errors import InfrastructureError
 from skeet.local import sampler, watchdog
 from skeet.local.sampler import Sample, Sampler, sample_group
 from skeet.local.watchdog import FORGOTTEN_S, SAMPLE_INTERVAL_S, STILL_S, Watchdog, forgotten, stuck
@@ -210,6 +212,22 @@ def test_a_sampler_that_died_is_started_again_by_the_next_question(kafka: str) -
         assert asking._child is not None
         asking._child.kill()
         asking._child.wait()
+        assert asking.sample("nobody").committed == {}
+    finally:
+        asking.close()
+
+
+@pytest.mark.integration
+def test_a_sampler_that_hangs_is_replaced_after_its_deadline(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asking = Sampler(kafka)
+    try:
+        asking.sample("nobody")
+        assert asking._child is not None
+        asking._child.send_signal(signal.SIGSTOP)
+        monkeypatch.setattr(sampler, "ANSWER_DEADLINE_S", 0.5)
+        with pytest.raises(InfrastructureError, match="hangs"):
+            asking.sample("nobody")
+        monkeypatch.undo()
         assert asking.sample("nobody").committed == {}
     finally:
         asking.close()

@@ -8,6 +8,7 @@ is started again by the next question.
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 import sys
 import threading
@@ -22,6 +23,8 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from skeet.core.errors import InfrastructureError
 
 REQUEST_TIMEOUT_S = 5.0
+ANSWER_DEADLINE_S = 4 * REQUEST_TIMEOUT_S
+"""A child that takes longer than its requests may hangs in the admin client (seen after a kill of the broker)."""
 
 Partition = tuple[str, int]
 
@@ -68,11 +71,15 @@ class Sampler:
                 assert child.stdin is not None and child.stdout is not None
                 child.stdin.write(json.dumps(question) + "\n")
                 child.stdin.flush()
-                line = child.stdout.readline()
+                answered, _, _ = select.select([child.stdout], [], [], ANSWER_DEADLINE_S)
+                line = child.stdout.readline() if answered else ""
             except OSError:
                 line = ""
+            if not line:
+                child.kill()
+                child.wait()
         if not line:
-            raise InfrastructureError("the sampler of consumer groups ended; it is started again")
+            raise InfrastructureError("the sampler of consumer groups ended or hangs; it is started again")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise InfrastructureError(answer["error"])
