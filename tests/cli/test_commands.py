@@ -15,11 +15,12 @@ from rich.console import Console
 from skeet.cli import arguments
 from skeet.cli.order import BuyOrSell, InForce, _submit_order
 from skeet.cli.output import decimal_text, plain
-from skeet.cli.tracing import Hop
+from skeet.cli.tracing import Hop, received
 from skeet.cli.watch_frame import draw, spark
 from skeet.cli.watch_state import Picture, Price
 from skeet.core.errors import InvalidInput
-from skeet.core.market import Reference, ReferenceStatus
+from skeet.core.market import Reference, ReferenceStatus, Tick
+from skeet.core.record import Record, TopicPosition
 from skeet.core.values import NS_PER_S, OrderType, TimeInForce
 
 
@@ -161,3 +162,8 @@ def test_old_price_is_marked() -> None:
 
 def test_chart_of_equal_prices_is_flat() -> None:
     assert len(set(spark([Decimal(1)] * 5).plain)) == 1
+
+
+def test_order_that_a_timer_caused_is_traced_to_the_clock() -> None:
+    tick = Record(event=Tick(ts_event=5), meta=None, at=TopicPosition("clock.v1", 0, 1), log_ns=6)
+    assert received(tick) == Hop(kind="clock", ts_ns=5)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from skeet.cli.output import print_rows
 from skeet.config import Settings, load_settings
 from skeet.core.control import StrategyStarted, StrategyStopped
 from skeet.core.errors import InvalidInput
@@ -27,15 +28,13 @@ def list_strategies(as_json: Annotated[bool, typer.Option("--json", help="One JS
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("instance", "account", "instrument", "strategy", "state", "running")
-    for row in rows:
-        state = row["state"] if not row["reason"] else f"{row['state']}: {row['reason']}"
-        running = "yes" if row["running"] else "no"
-        table.add_row(row["instance"], row["account"], row["instrument"], row["strategy"], state, running)
-    Console().print(table if rows else "No strategy was started yet: `skeet strategy start INSTANCE --strategy …`")
+    shown = ("instance", "account", "instrument", "strategy", "state", "reason")
+    print_rows(
+        "",
+        [{name: row[name] for name in shown} | {"running": "yes" if row["running"] else "no"} for row in rows],
+        as_json=False,
+        empty="No strategy was started yet: `skeet strategy start INSTANCE --strategy …`",
+    )
 
 
 @app.command()

@@ -9,6 +9,7 @@ from typing import Any
 from skeet.cli.output import plain
 from skeet.config import Settings
 from skeet.core.errors import InvalidInput
+from skeet.core.market import Tick
 from skeet.core.record import Event, Record
 from skeet.core.reports import SubmitAcknowledged
 from skeet.core.values import NS_PER_MS
@@ -61,9 +62,7 @@ class Tracer:
             return None
         command = next((record for record in records if record.event_id == order_id), None)
         chain = [*self._causes(command), command] if command is not None else []
-        root = (
-            _received(chain[0]) if chain else Hop(kind="the command is no longer in the log", ts_ns=records[0].log_ns)
-        )
+        root = received(chain[0]) if chain else Hop(kind="the command is no longer in the log", ts_ns=records[0].log_ns)
         bottom = root
         for record in chain:
             bottom = bottom.add(_hop(record))
@@ -119,11 +118,13 @@ def _cause_of(record: Record[Any]) -> str:
     return str(cause or getattr(record.event, "source_at", ""))
 
 
-def _received(record: Record[Any]) -> Hop:
-    """When the outside thing that started it all reached SKEET."""
-    event: Any = record.event
-    ts_init = record.meta.ts_init if record.meta is not None else event.ts_init
-    return Hop(kind="frame received" if record.meta is None else "asked from outside", ts_ns=ts_init)
+def received(record: Record[Any]) -> Hop:
+    """When what started it all reached SKEET: a frame, a call from outside, or a second of the clock."""
+    if record.meta is not None:
+        return Hop(kind="asked from outside", ts_ns=record.meta.ts_init)
+    if isinstance(record.event, Tick):
+        return Hop(kind="clock", ts_ns=record.event.ts_event)
+    return Hop(kind="frame received", ts_ns=record.event.ts_init)
 
 
 def _hop(record: Record[Any]) -> Hop:
