@@ -176,8 +176,8 @@ def ensure_installed(progress: Progress = silent) -> tuple[Path, list[Path], Cla
 
 def broker_command(java: Path, jars: list[Path], paths: KafkaPaths, *flags: str) -> list[str]:
     """The broker's command line. The order of the jars is part of the class archive's key."""
-    # Full optimisation: with C1 only a start costs 2 s less of processor, but after the first minute a transaction takes
-    # half as long again (tick to socket at 200 frames a second on two cores: 27-30 ms against 37-40).
+    # Full optimisation: with C1 only a start costs 2 s less of processor, but after the first minute every transaction takes
+    # longer (two cores, 310-324 frames a second, median tick to socket: 31 ms against 37 and 40).
     jvm = [*HEAP, "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Xshare:auto"]
     quiet = ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Djava.awt.headless=true"]
     return [str(java), *jvm, *flags, *quiet, "-cp", _class_path(jars), "kafka.Kafka", str(paths.config)]
