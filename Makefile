@@ -61,6 +61,8 @@ lock: dev ## write requirements.lock anew from pyproject.toml
 
 .PHONY: schemas
 schemas: dev ## write the Avro schemas and the golden files of new event types from the event classes
+	$(BIN)/python -m skeet.schemas
+	@$(MAKE) --no-print-directory dev
 	$(BIN)/python -m skeet.schemas --golden
 
 .PHONY: clean

@@ -6,7 +6,7 @@ import json
 from importlib.resources import files
 from typing import Any
 
-from skeet.core import accounts, commands, control, market, reports
+from skeet.core import accounts, commands, control, market, platform, reports
 from skeet.core.errors import InvalidInput
 from skeet.core.record import Event
 from skeet.schemas.avro import namespace, schema_of
@@ -74,6 +74,14 @@ CONTROL: tuple[type[Event], ...] = (
     control.StrategyHalted,
     control.SessionMark,
 )
+PLATFORM: tuple[type[Event], ...] = (
+    platform.GroupStalled,
+    platform.GroupLagged,
+    platform.ProcessRestarted,
+    platform.IngestStopped,
+    platform.IngestResumed,
+    platform.SegmentSealed,
+)
 OTHERS: tuple[type[Event], ...] = (
     market.RawFrame,
     market.Bar,
@@ -85,7 +93,8 @@ OTHERS: tuple[type[Event], ...] = (
     control.AccountSnapshot,
 )
 EVENTS: tuple[type[Event], ...] = (
-    *MARKET_TRADES, *MARKET_QUOTES, *MARKET_BOOKS, *MARKET_STATUS, *COMMANDS, *REPORTS, *ACCOUNT_EVENTS, *CONTROL, *OTHERS,
+    *MARKET_TRADES, *MARKET_QUOTES, *MARKET_BOOKS, *MARKET_STATUS, *COMMANDS, *REPORTS, *ACCOUNT_EVENTS, *CONTROL, *PLATFORM,
+    *OTHERS,
 )  # fmt: skip
 
 

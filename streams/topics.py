@@ -202,6 +202,15 @@ DEAD_LETTERS = Topic(
     retention_ms=FOREVER,
     reason="kept until somebody looked",
 )
+PLATFORM_EVENTS = Topic(
+    name="platform.events.v1",
+    key="process or group",
+    events=catalogue.PLATFORM,
+    partitioned_by=PartitionedBy.SINGLE,
+    writer="supervisor, watchdog, archive",
+    retention_ms=90 * 24 * HOUR_MS,
+    reason="a season of incidents to look back on",
+)
 
 TOPICS: tuple[Topic, ...] = (
     MARKET_RAW,
@@ -220,6 +229,7 @@ TOPICS: tuple[Topic, ...] = (
     ACCOUNT_SNAPSHOTS,
     CONTROL,
     DEAD_LETTERS,
+    PLATFORM_EVENTS,
 )
 TOPIC_BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}
 
