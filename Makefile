@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 FOR ?=
+ONLY ?=
 
 .PHONY: help
 help: ## list the targets
@@ -29,7 +30,7 @@ check: dev ## format, lint, types, import directions (under 2 minutes)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy -p skeet
-	MYPYPATH=tests/agents:tests/support $(BIN)/mypy --explicit-package-bases tests
+	MYPYPATH=tests/agents:tests/support:tests/guards $(BIN)/mypy --explicit-package-bases tests
 	$(BIN)/lint-imports
 
 .PHONY: test
@@ -40,6 +41,10 @@ test: dev ## the tests, on a real Kafka, PostgreSQL and ClickHouse engine (12 to
 .PHONY: acceptance
 acceptance: dev ## the whole platform under kill -9 of every process, 20 new orders after each (about 8 minutes)
 	SKEET_E2E_ORDERS=20 $(BIN)/pytest -m e2e
+
+.PHONY: guards
+guards: dev ## take each guard away in a copy and require its test to fail; ONLY=name for some of them
+	$(BIN)/python tests/guards/run.py $(ONLY)
 
 .PHONY: unit
 unit: dev ## only the tests that start nothing (seconds)

@@ -98,7 +98,8 @@ async def test_accepted_order_without_an_answer_is_found_by_asking(play: Any) ->
 
 
 async def test_absence_is_concluded_only_after_the_request_expired(play: Any) -> None:
-    played = await play(Answer.LOSE)
+    # Longer than all the questions that absence takes: what is waited for is the request's end, not their number.
+    played = await play(Answer.LOSE, receive_window_ns=2_000_000_000)
     order = played.submit()
     await played.until(lambda: "OrderFoundAbsent" in played.kinds())
     assert time.time_ns() > order.send_until + QUICK.settled_after_ns

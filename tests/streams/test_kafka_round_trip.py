@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from skeet.config import Settings
 from skeet.core.control import Genesis, SessionMark
 from skeet.core.errors import InvalidInput
-from skeet.core.market import Tick
+from skeet.core.market import Quote, Tick
 from skeet.core.record import Meta, Out
 from skeet.schemas.golden import sample
 from skeet.streams import topics_admin
 from skeet.streams.kafka import consumer, producer
+from skeet.streams.partitioner import partition_of
 from skeet.streams.publishing import Publisher
 from skeet.streams.reading import records_until_end
 from skeet.streams.registry import registered_codec
-from skeet.streams.topics import CLOCK, COMMANDS, CONTROL, TOPICS, topic_name
+from skeet.streams.topics import CLOCK, COMMANDS, CONTROL, MARKET_QUOTES, TOPICS, topic_name
 
 pytestmark = pytest.mark.integration
 
@@ -57,6 +59,19 @@ def test_what_is_published_is_read_with_its_place_and_the_logs_time(applied_sett
     assert [record.event for record in records] == ticks
     assert [record.at.offset for record in records] == list(range(500))
     assert all(record.log_ns > 1_700_000_000 * 10**9 for record in records)
+
+
+def test_a_key_goes_to_the_partition_that_every_other_client_gives_it(applied_settings: Settings) -> None:
+    codec = registered_codec(applied_settings)
+    client = producer(applied_settings, "test")
+    publisher = Publisher(applied_settings, codec, client)
+    keys = [f"SIM:{n}/USDT" for n in range(40)]
+    publisher.send(
+        Out(topic=MARKET_QUOTES.name, key=key, event=replace(sample(Quote), instrument_id=key)) for key in keys
+    )
+    publisher.flush()
+    found = {r.event.instrument_id: r.at.partition for r in records_until_end(applied_settings, codec, [MARKET_QUOTES])}
+    assert found == {key: partition_of(key.encode(), applied_settings.kafka.market_partitions) for key in keys}
 
 
 def test_aborted_records_are_not_read(applied_settings: Settings) -> None:
