@@ -240,7 +240,15 @@ class Gateway:
         except InvalidInput as error:
             logger().warning("account without venue", account=account_id, error=str(error))
             return None
-        session = AccountSession(account_id, tenant_id, venue, self._book(account_id), self._log.publish, self._clock)
+        session = AccountSession(
+            account_id,
+            tenant_id,
+            venue,
+            self._book(account_id),
+            self._log.publish,
+            self._clock,
+            cancel_external=self._settings.gateway.external_orders == "cancel",
+        )
         self._sessions[account_id] = session
         session.start()
         return session

@@ -14,8 +14,8 @@ from skeet.agents.gateway_book import AccountBook, LiveOrder, Outs, Stage
 from skeet.agents.rate_budget import RateBudget
 from skeet.core.errors import SkeetError
 from skeet.core.ids import derive_id
-from skeet.core.record import Meta, Out
-from skeet.core.reports import BalanceReported
+from skeet.core.record import Event, Meta, Out
+from skeet.core.reports import BalanceReported, ExternalOrderSeen
 from skeet.core.values import NS_PER_S, AccountId, EventId, PrincipalId, TenantId
 from skeet.process import logger
 from skeet.streams.ports import (
@@ -25,6 +25,7 @@ from skeet.streams.ports import (
     Found,
     NotFound,
     NotSent,
+    OrderKey,
     Rejected,
     StreamConnected,
     StreamLost,
@@ -64,7 +65,15 @@ class AccountSession:
     """One account. ``start`` it once; ``close`` ends its tasks and its connections."""
 
     def __init__(
-        self, account_id: str, tenant_id: str, venue: Venue, book: AccountBook, publish: Publish, clock: Clock
+        self,
+        account_id: str,
+        tenant_id: str,
+        venue: Venue,
+        book: AccountBook,
+        publish: Publish,
+        clock: Clock,
+        *,
+        cancel_external: bool = False,
     ) -> None:
         self.account_id = account_id
         self.venue = venue
@@ -75,6 +84,7 @@ class AccountSession:
         self.tenant_id = tenant_id
         self._publish = publish
         self._clock = clock
+        self._cancel_external = cancel_external
         self._tasks: set[asyncio.Task[None]] = set()
         self._resolving: set[str] = set()
         self._canceling: set[str] = set()
@@ -253,11 +263,32 @@ class AccountSession:
         order = self.book.find(venue_order.key)
         if order is None:
             if venue_order.status is VenueOrderStatus.OPEN and not self.book.is_done(venue_order.key):
-                self._log.warning("an order that is not ours", key=venue_order.key)
+                self._external_order(venue_order)
             return
         self._publish(self.book.seen(venue_order))
         self._expect_fills(venue_order)
         self._cancel_if_asked(order)
+
+    def _external_order(self, venue_order: VenueOrder) -> None:
+        """Somebody else's order under our key: told once, and canceled where the installation wants that."""
+        key = venue_order.key
+        if not self.book.remember_external(key.venue_order_id):
+            return
+        self._log.warning("an order that is not ours", key=key, canceling=self._cancel_external)
+        event = ExternalOrderSeen(
+            instrument_id=key.instrument_id,
+            venue_order_id=key.venue_order_id,
+            client_order_id=key.client_order_id,
+            reason="is being canceled" if self._cancel_external else "is left alone",
+        )
+        self._publish([self._account_report(event, key.venue_order_id, ts_event=venue_order.ts_event)])
+        if self._cancel_external:
+            self._spawn(self._cancel_foreign(key))
+
+    async def _cancel_foreign(self, key: OrderKey) -> None:
+        outcome = await self.venue.cancel(key)
+        if not isinstance(outcome, Canceled):
+            self._log.warning("an order that is not ours was not canceled", key=key, outcome=outcome)
 
     def observe_trade(self, trade: VenueTrade) -> None:
         """Take an execution."""
@@ -399,9 +430,14 @@ class AccountSession:
             self.book.balances |= {b.asset: (b.free, b.locked) for b in fresh}
             self._publish([self._balance_report(balance) for balance in fresh])
 
-    def _balance_report(self, balance: VenueBalance) -> Out[BalanceReported]:
-        key = (self.account_id, balance.asset, balance.ts_event, f"{balance.free:f}", f"{balance.locked:f}")
-        event_id = derive_id("report", "BalanceReported", *key)
+    def _balance_report(self, balance: VenueBalance) -> Out[Any]:
+        event = BalanceReported(asset=balance.asset, free=balance.free, locked=balance.locked)
+        key = (balance.asset, balance.ts_event, f"{balance.free:f}", f"{balance.locked:f}")
+        return self._account_report(event, *key, ts_event=balance.ts_event)
+
+    def _account_report(self, event: Event, *natural_key: str | int, ts_event: int) -> Out[Any]:
+        """A report that is about no order of ours; its id is derived from account, kind and natural key."""
+        event_id = derive_id("report", type(event).__name__, self.account_id, *natural_key)
         meta = Meta(
             event_id=event_id,
             tenant_id=TenantId(self.tenant_id),
@@ -410,8 +446,7 @@ class AccountSession:
             correlation_id=event_id,
             causation_id=EventId(""),
             cause_at="",
-            ts_event=balance.ts_event,
+            ts_event=ts_event,
             ts_init=self._clock(),
         )
-        event = BalanceReported(asset=balance.asset, free=balance.free, locked=balance.locked)
         return Out(topic=REPORTS.name, key=self.account_id, event=event, meta=meta)

@@ -21,6 +21,7 @@ from skeet.core.reports import (
     CancelRejectedByVenue,
     CancelReported,
     ExpiryReported,
+    ExternalOrderSeen,
     FillReported,
     OrderFoundAbsent,
     OrderReport,
@@ -101,6 +102,8 @@ class AccountBook:
     def __init__(self) -> None:
         self.orders: dict[str, LiveOrder] = {}
         self.last_trade_ids: dict[str, int] = {}
+        self.external: OrderedDict[str, None] = OrderedDict()
+        """Venue order ids of orders that are not ours, as reported."""
         self.balances: dict[str, tuple[Decimal, Decimal]] = {}
         """Free and locked amount of each asset as last reported."""
         self._by_venue_id: dict[tuple[str, str], str] = {}
@@ -262,6 +265,15 @@ class AccountBook:
             _, forgotten = self._done.popitem(last=False)
             self._by_venue_id.pop((forgotten.instrument_id, forgotten.venue_order_id), None)
 
+    def remember_external(self, venue_order_id: str) -> bool:
+        """Whether this order of somebody else is new; it is known from now on, until very many others came."""
+        if venue_order_id in self.external:
+            return False
+        self.external[venue_order_id] = None
+        while len(self.external) > REMEMBERED_DONE:
+            self.external.popitem(last=False)
+        return True
+
     # --- recovery -----------------------------------------------------------------------------------------------------
 
     def restore(self, record: Record[Any]) -> None:
@@ -269,6 +281,8 @@ class AccountBook:
         event = record.event
         if isinstance(event, BalanceReported):
             self.balances[event.asset] = (event.free, event.locked)
+        if isinstance(event, ExternalOrderSeen):
+            self.remember_external(event.venue_order_id)
         if not isinstance(event, OrderReport):
             return
         if isinstance(event, SubmitAttempted):

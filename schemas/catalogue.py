@@ -41,6 +41,7 @@ REPORTS: tuple[type[Event], ...] = (
     reports.ExpiryReported,
     reports.CancelRejectedByVenue,
     reports.BalanceReported,
+    reports.ExternalOrderSeen,
 )
 ACCOUNT_EVENTS: tuple[type[Event], ...] = (
     accounts.AccountOpened,
@@ -62,6 +63,7 @@ ACCOUNT_EVENTS: tuple[type[Event], ...] = (
     accounts.DuplicateIgnored,
     accounts.ReportIgnored,
     accounts.BalanceDiffered,
+    accounts.ExternalOrderFound,
     accounts.ControlApplied,
     accounts.AccountHalted,
 )

@@ -82,11 +82,23 @@ class FeedSettings(Section):
     venue: str = Field("sim", description="which venue's market data to read: sim, binance")
     symbols: tuple[str, ...] = Field(("BTC/USDT", "ETH/USDT"), description="unified symbols to subscribe to")
     stale_after_ms: int = Field(5_000, ge=100, description="silence on an instrument after which its data is stale")
+    reconnect_after_silence_s: float = Field(
+        60.0,
+        ge=1,
+        description="silence on all instruments after which the connection is made anew, however healthy it looks",
+    )
     api_key: SecretStr = Field(SecretStr(""), description="key for public requests that a venue asks one for; optional")
     history_days: int = Field(
         30, ge=0, le=365, description="days of 1-minute bars fetched at first start; 0: no history"
     )
     history_trades_hours: float = Field(2.0, ge=0, le=24, description="hours of trades fetched at first start")
+
+
+class GatewaySettings(Section):
+    external_orders: Literal["leave", "cancel"] = Field(
+        "leave",
+        description="what to do about an open order at the venue that nobody here commanded: leave or cancel it",
+    )
 
 
 class SignalSettings(Section):
@@ -147,6 +159,7 @@ class Settings(BaseSettings):
     feed: FeedSettings = FeedSettings()
     risk: RiskSettings = RiskSettings()
     desk: DeskSettings = DeskSettings()
+    gateway: GatewaySettings = GatewaySettings()
     signals: SignalSettings = SignalSettings()
     strategy: StrategySettings = StrategySettings()
 

@@ -37,7 +37,7 @@ from skeet.venues.execution.accounts import venue_options
 from skeet.venues.execution.binance import BinanceVenue, load_library
 from skeet.venues.execution.keys import VenueKey
 from skeet.venues.execution.memory import Answer, MemoryVenue
-from skeet.venues.sim.behaviour import Behaviour
+from skeet.venues.sim.behaviour import Behaviour, Faults
 from skeet.venues.sim.exchange import Exchange, ExchangeOptions
 from skeet.venues.sim.orders import UniqueAmong
 from skeet.venues.sim.server import Server
@@ -59,7 +59,7 @@ class Tried:
 
     def lose_next_answer(self) -> None:
         if self.behaviour is not None:
-            self.behaviour.unique_among, self.behaviour.drop_next = UniqueAmong.NONE, 1
+            self.behaviour.faults = Faults(duplicate_client_ids=UniqueAmong.NONE, drop_next=1)
         else:
             self.answers.append(Answer.ACCEPT_THEN_LOSE)
 

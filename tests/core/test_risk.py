@@ -12,6 +12,7 @@ from skeet.core.control import KillSwitchSet, LimitsSet, SessionMark
 from skeet.core.controls import Control, apply_control
 from skeet.core.market import ReferenceStatus
 from skeet.core.record import Event
+from skeet.core.reports import SubmitOutcomeUnknown
 from skeet.core.values import NS_PER_S, OrderType, Side, TimeInForce
 
 Account = Any  # the Scenario of conftest.py
@@ -161,6 +162,16 @@ def test_notional_of_a_sell_counts_at_the_market_when_that_is_higher(account: Ac
     account.under(control=control(limits("platform", notional="99.98")))
     account.when(account.submit(price="98.5", side=Side.SELL)).then_denied("max_notional")
     account.when(account.submit("o2", price="98.5")).then(OrderAuthorized)
+
+
+def test_order_while_another_of_its_book_has_no_known_outcome_is_denied(account: Account) -> None:
+    account.when(account.submit("lost")).then(OrderAuthorized)
+    account.when(account.attempted("lost"))
+    account.when(account.report(SubmitOutcomeUnknown, "lost", reason="504"))
+    account.when(account.submit("again")).then_denied("unresolved")
+    account.when(account.submit("other", book_id="another")).then(OrderAuthorized)
+    account.when(account.acknowledged("lost"))
+    account.when(account.submit("later")).then(OrderAuthorized)
 
 
 def test_order_beyond_the_free_balance_is_denied(account: Account) -> None:

@@ -105,7 +105,7 @@ def test_an_order_whose_answer_was_dropped_is_resolved_not_repeated(installation
     story = eventually(lambda: _story(installation, order_id, "SubmitOutcomeUnknown"), HEAL_S, "an unknown outcome")
     assert story.count("SubmitAttempted ") == 1
     assert story.count("OrderFilled ") == 1
-    assert installation.json("sim", "behave")[0]["dropped"] == 1
+    assert installation.json("sim", "behave")[0]["happened"]["drop"] == 1
 
 
 def test_a_tick_reaches_the_venue_in_time(installation: Installation) -> None:

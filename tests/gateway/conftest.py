@@ -17,6 +17,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from skeet.agents.gateway import Gateway
+from skeet.agents.gateway_log import GatewayLog
 from skeet.config import Settings
 from skeet.core.accounts import AccountOpened, CancelAuthorized, OrderAuthorized
 from skeet.core.ids import account_event_id, derive_id
@@ -35,10 +37,13 @@ from skeet.core.values import (
 from skeet.schemas.codec import Codec
 from skeet.streams import topics_admin
 from skeet.streams.kafka import producer
+from skeet.streams.ports import Acked, Attempt, OrderKey
 from skeet.streams.publishing import Publisher
 from skeet.streams.reading import records_until_end
 from skeet.streams.registry import registered_codec
 from skeet.streams.topics import ACCOUNT_EVENTS, REPORTS
+from skeet.venues.execution.accounts import accounts_with_keys, venue_of
+from skeet.venues.execution.binance import load_library
 from skeet.venues.execution.keys import VenueKey, write_key
 from skeet.venues.sim.behaviour import Behaviour
 from skeet.venues.sim.exchange import Exchange, ExchangeOptions
@@ -144,6 +149,10 @@ class Desk:
         self._publish(event, f"authorise-{name}", *cancel)
         return event.order_id
 
+    def authorise_all(self, names: list[str], price: Decimal) -> None:
+        """Several orders as :meth:`authorise` makes them, in one batch."""
+        self._publish(*(part for name in names for part in (self._order(name, price), f"authorise-{name}")))
+
     def _order(self, name: str, price: Decimal) -> OrderAuthorized:
         now = time.time_ns()
         return OrderAuthorized(
@@ -248,3 +257,64 @@ def desk(kafka: str, registry_url: str, sim: SimThread, tmp_path: Path) -> Desk:
     write_key(settings, account, sim.account(account, USDT="100000", BTC="2"))
     codec = registered_codec(settings)
     return Desk(settings, codec, account, Publisher(settings, codec, producer(settings, "test-desk")))
+
+
+class GatewayThread:
+    """A gateway in an event loop of its own."""
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        self._settings, self._codec = settings, codec
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        self.gateway: Gateway = asyncio.run_coroutine_threadsafe(self._begin(), self._loop).result(120)
+
+    async def _begin(self) -> Gateway:
+        log = GatewayLog(self._settings, self._codec)
+        gateway = Gateway(self._settings, log, lambda account, guard: venue_of(self._settings, account, guard))
+        await gateway.start(accounts_with_keys(self._settings))
+        await asyncio.wait_for(gateway.recovered.wait(), 90)
+        return gateway
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self.gateway.close(), self._loop).result(30)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+
+@pytest.fixture(scope="session")
+def ccxt_loaded() -> None:
+    """Import it once, outside every deadline."""
+    load_library()
+
+
+@pytest.fixture
+def gateway(desk: Desk, ccxt_loaded: None) -> Iterator[GatewayThread]:
+    running = GatewayThread(desk.settings, desk.codec)
+    yield running
+    running.close()
+
+
+def trade_against(settings: Settings, account: str, price: Decimal, quantity: str) -> None:
+    """Another account sells at the price, at once."""
+
+    async def sell() -> None:
+        venue = venue_of(settings, account, lambda: "")
+        try:
+            await venue.connect()
+            now = time.time_ns()
+            outcome = await venue.send(
+                Attempt(
+                    key=OrderKey(instrument_id="SIM:BTC/USDT", client_order_id=f"sell{now}"),
+                    side=Side.SELL,
+                    quantity=Decimal(quantity),
+                    limit_price=price,
+                    time_in_force=TimeInForce.IOC,
+                    post_only=False,
+                    sent_ts=now,
+                    send_until=now + 5_000_000_000,
+                )
+            )
+            assert isinstance(outcome, Acked)
+        finally:
+            await venue.close()
+
+    asyncio.run(sell())

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from skeet.agents.gateway import Gateway
-from skeet.agents.gateway_log import GatewayLog
 from skeet.agents.kill_latch import LatchEntry, latch_path, release_latch, set_latch
-from skeet.config import Settings
 from skeet.core.reports import (
     BalanceReported,
     CancelReported,
@@ -25,78 +19,15 @@ from skeet.core.reports import (
     SubmitOutcomeUnknown,
     SubmitRejected,
 )
-from skeet.core.values import LiquiditySide, Side, TimeInForce
-from skeet.schemas.codec import Codec
-from skeet.streams.ports import Acked, Attempt, OrderKey
+from skeet.core.values import LiquiditySide, TimeInForce
 from skeet.streams.reading import records_until_end
 from skeet.streams.topics import REPORTS
-from skeet.venues.execution.accounts import accounts_with_keys, venue_of
-from skeet.venues.execution.binance import load_library
 from skeet.venues.execution.keys import write_key
+from skeet.venues.sim.behaviour import Faults
 from skeet.venues.sim.orders import UniqueAmong
+from tests.gateway.conftest import GatewayThread, trade_against
 
 pytestmark = pytest.mark.integration
-
-
-class GatewayThread:
-    """A gateway in an event loop of its own."""
-
-    def __init__(self, settings: Settings, codec: Codec) -> None:
-        self._settings, self._codec = settings, codec
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        self.gateway: Gateway = asyncio.run_coroutine_threadsafe(self._begin(), self._loop).result(120)
-
-    async def _begin(self) -> Gateway:
-        log = GatewayLog(self._settings, self._codec)
-        gateway = Gateway(self._settings, log, lambda account, guard: venue_of(self._settings, account, guard))
-        await gateway.start(accounts_with_keys(self._settings))
-        await asyncio.wait_for(gateway.recovered.wait(), 90)
-        return gateway
-
-    def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self.gateway.close(), self._loop).result(30)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _ccxt() -> None:
-    """Import it once, outside every deadline."""
-    load_library()
-
-
-@pytest.fixture
-def gateway(desk: Any) -> Iterator[GatewayThread]:
-    running = GatewayThread(desk.settings, desk.codec)
-    yield running
-    running.close()
-
-
-def trade_against(settings: Settings, account: str, price: Decimal, quantity: str) -> None:
-    """Another account sells at the price, at once."""
-
-    async def sell() -> None:
-        venue = venue_of(settings, account, lambda: "")
-        try:
-            await venue.connect()
-            now = time.time_ns()
-            outcome = await venue.send(
-                Attempt(
-                    key=OrderKey(instrument_id="SIM:BTC/USDT", client_order_id=f"sell{now}"),
-                    side=Side.SELL,
-                    quantity=Decimal(quantity),
-                    limit_price=price,
-                    time_in_force=TimeInForce.IOC,
-                    post_only=False,
-                    sent_ts=now,
-                    send_until=now + 5_000_000_000,
-                )
-            )
-            assert isinstance(outcome, Acked)
-        finally:
-            await venue.close()
-
-    asyncio.run(sell())
 
 
 def test_authorised_order_is_attempted_acknowledged_and_filled(sim: Any, desk: Any, gateway: GatewayThread) -> None:
@@ -154,7 +85,7 @@ def test_venue_refusal_and_expired_order_are_told_apart(sim: Any, desk: Any, gat
 def test_order_whose_answer_was_dropped_is_resolved_and_not_repeated(
     sim: Any, desk: Any, gateway: GatewayThread
 ) -> None:
-    sim.behaviour.unique_among, sim.behaviour.drop_next = UniqueAmong.NONE, 1
+    sim.behaviour.faults = Faults(duplicate_client_ids=UniqueAmong.NONE, drop_next=1)
     bid, ask = sim.best()
     desk.authorise("lost", ask + 100, time_in_force=TimeInForce.IOC)
     desk.wait_for("lost", FillReported)

@@ -17,6 +17,7 @@ import pytest
 from skeet.config import Settings
 from skeet.core.reports import SubmitAcknowledged, SubmitAttempted, SubmitNotSent, SubmitOutcomeUnknown
 from skeet.core.values import NS_PER_S
+from skeet.venues.sim.behaviour import Faults
 from skeet.venues.sim.orders import UniqueAmong
 
 pytestmark = pytest.mark.integration
@@ -58,7 +59,7 @@ class GatewayProcess:
 
 
 def test_no_order_is_sent_twice_and_none_is_forgotten(sim: Any, desk: Any, tmp_path: Path) -> None:
-    sim.behaviour.unique_among, sim.behaviour.drop_probability = UniqueAmong.NONE, 0.1
+    sim.behaviour.faults = Faults(duplicate_client_ids=UniqueAmong.NONE, drop_probability=0.1)
     bid, _ = sim.best()
     valid_until = time.time_ns() + 600 * NS_PER_S
     first = GatewayProcess(desk.settings, tmp_path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,11 +11,17 @@ from skeet.cli.exchange_admin import ExchangeAdmin
 from skeet.cli.output import console, print_json, print_rows
 from skeet.config import load_settings
 from skeet.core.errors import InvalidInput
+from skeet.venues.sim.behaviour import Faults
 
 app = typer.Typer(no_args_is_help=True, help="The simulated exchange.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 POOLED_SEEDS = 4
+
+
+def _fault(name: str) -> Any:
+    """The option of one fault, with the words of its field."""
+    return typer.Option(help=Faults.model_fields[name].description)
 
 
 @app.command()
@@ -27,10 +33,9 @@ def status(as_json: Json = False) -> None:
         return
     flow, behaviour = answer["flow"], answer["behaviour"]
     console().print(f"flow {'paused' if flow['paused'] else 'runs'} at speed {flow['speed']:g}, seed {answer['seed']}")
-    console().print(
-        f"client order ids unique among {behaviour['duplicate_client_ids']}; answers dropped: {behaviour['dropped']}, "
-        f"to drop: {behaviour['drop_next']} next, probability {behaviour['drop_probability']:g}"
-    )
+    happened = behaviour.pop("happened")
+    console().print("behaviour " + ", ".join(f"{name} {value}" for name, value in behaviour.items()))
+    console().print("faults done " + (", ".join(f"{name} {count}" for name, count in happened.items()) or "none"))
     print_rows("", answer["instruments"], as_json=False)
 
 
@@ -58,12 +63,17 @@ def speed(
 
 
 @app.command()
-def behave(
-    duplicate_client_ids: Annotated[
-        str | None, typer.Option(help="Where a client order id must be unique: all, open or none.")
-    ] = None,
-    drop_next: Annotated[int | None, typer.Option(help="Accept so many orders and drop the answer.")] = None,
-    drop_probability: Annotated[float | None, typer.Option(help="Drop each order's answer with this chance.")] = None,
+def behave(  # noqa: PLR0913, PLR0917 - one option for each fault
+    duplicate_client_ids: Annotated[str | None, _fault("duplicate_client_ids")] = None,
+    drop_next: Annotated[int | None, _fault("drop_next")] = None,
+    drop_probability: Annotated[float | None, _fault("drop_probability")] = None,
+    unavailable_next: Annotated[int | None, _fault("unavailable_next")] = None,
+    limit_next: Annotated[int | None, _fault("limit_next")] = None,
+    answer_delay_ms: Annotated[int | None, _fault("answer_delay_ms")] = None,
+    hide_ms: Annotated[int | None, _fault("hide_ms")] = None,
+    repeat_next: Annotated[int | None, _fault("repeat_next")] = None,
+    lose_frames_next: Annotated[int | None, _fault("lose_frames_next")] = None,
+    frozen: Annotated[bool | None, _fault("frozen")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the drops by chance.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -72,6 +82,13 @@ def behave(
         "duplicate_client_ids": duplicate_client_ids,
         "drop_next": drop_next,
         "drop_probability": drop_probability,
+        "unavailable_next": unavailable_next,
+        "limit_next": limit_next,
+        "answer_delay_ms": answer_delay_ms,
+        "hide_ms": hide_ms,
+        "repeat_next": repeat_next,
+        "lose_frames_next": lose_frames_next,
+        "frozen": frozen,
         "seed": seed,
     }
     answer = ExchangeAdmin(load_settings()).behave({k: v for k, v in asked.items() if v is not None})

@@ -232,6 +232,11 @@ def standing(state: AccountState, meta: Meta) -> Standing:
         halted=state.halted,
         venue=state.venue,
         free=state.free(),
+        unresolved=frozenset(
+            (order.book_id, order.instrument_id)
+            for order in state.orders.values()
+            if order.status is OrderStatus.OUTCOME_UNKNOWN
+        ),
     )
 
 

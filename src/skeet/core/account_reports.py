@@ -18,6 +18,7 @@ from skeet.core.accounts import (
     BalanceDiffered,
     CancelRejected,
     DuplicateIgnored,
+    ExternalOrderFound,
     OrderAbsent,
     OrderAccepted,
     OrderCanceled,
@@ -231,6 +232,14 @@ def _balance(state: AccountState, report: reports.BalanceReported, meta: Meta) -
     return (BalanceDiffered(asset=report.asset, ledger_total=ours, venue_total=theirs),)
 
 
+def _external(_: AccountState, report: reports.ExternalOrderSeen, __: Meta) -> Decision:
+    return (
+        ExternalOrderFound(
+            instrument_id=report.instrument_id, venue_order_id=report.venue_order_id, reason=report.reason
+        ),
+    )
+
+
 def _cancel_attempted(_: AccountState, __: reports.CancelAttempted, ___: Meta) -> Decision:
     """The gateway's own note; nothing about the order is known by it."""
     return ()
@@ -287,4 +296,5 @@ DECIDE_REPORT: dict[type[Any], Callable[[AccountState, Any, Meta], Decision]] = 
     reports.ExpiryReported: _expired,
     reports.CancelRejectedByVenue: _cancel_refused,
     reports.BalanceReported: _balance,
+    reports.ExternalOrderSeen: _external,
 }

@@ -251,6 +251,16 @@ class BalanceDiffered(AccountEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalOrderFound(AccountEvent):
+    """The venue has an open order of this account that nobody here commanded; ``reason`` says what is done about it. What
+    it executes appears as BalanceDiffered."""
+
+    instrument_id: str
+    venue_order_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ControlApplied(AccountEvent):
     """This partition of the desk now acts on ``control.events.v1`` up to ``control_offset`` (included)."""
 

@@ -118,6 +118,16 @@ class CancelRejectedByVenue(OrderReport):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalOrderSeen(Event):
+    """The venue shows an open order of this account that nobody here commanded. ``reason`` says what is done about it."""
+
+    instrument_id: str
+    venue_order_id: str
+    client_order_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BalanceReported(Event):
     """The venue's balance of one asset, as of the envelope's ``ts_event``."""
 

@@ -64,6 +64,8 @@ class Standing:
     halted: str
     venue: str
     free: Mapping[str, Decimal]
+    unresolved: frozenset[tuple[str, str]] = frozenset()
+    """Books and instruments with an order whose outcome at the venue is unknown."""
 
 
 def check(order: SubmitOrder, account: Standing, context: Context) -> tuple[Breach, ...]:
@@ -171,6 +173,12 @@ def _reference(order: SubmitOrder, _: Standing, context: Context) -> Iterator[Br
         yield _breach("reference", "the book is empty or crossed", f"{reference.bid}/{reference.ask}", "bid < ask")
 
 
+def _unresolved(order: SubmitOrder, account: Standing, _: Context) -> Iterator[Breach]:
+    """A strategy that ordered again while it is not known what became of its last order doubled positions elsewhere."""
+    if (order.book_id, order.instrument_id) in account.unresolved:
+        yield _breach("unresolved", "an order of this book here has no known outcome yet", "unknown", "resolved")
+
+
 def _filters(order: SubmitOrder, _: Standing, context: Context) -> Iterator[Breach]:
     rules, price = context.instrument, limit_price_of(order, context)
     if rules is None or not _is_positive(order.quantity):
@@ -224,8 +232,8 @@ def _balance(order: SubmitOrder, account: Standing, context: Context) -> Iterato
 
 RiskControl = Callable[[SubmitOrder, Standing, Context], Iterator[Breach]]
 CONTROLS: tuple[RiskControl, ...] = (
-    _account, _kill_switch, _validity, _instrument, _format, _reference, _filters, _price_collar, _max_quantity,
-    _max_notional, _balance,
+    _account, _kill_switch, _validity, _instrument, _format, _unresolved, _reference, _filters, _price_collar,
+    _max_quantity, _max_notional, _balance,
 )  # fmt: skip
 """In the order in which breaches are listed."""
 

@@ -31,8 +31,6 @@ FIRST_RECONNECT_S = 0.2
 LAST_RECONNECT_S = 30.0
 """Waits between connections, doubling; from the first again once a connection stood :data:`STEADY_S`."""
 STEADY_S = 30.0
-RECONNECT_AFTER_SILENCE_S = 60.0
-"""When no instrument was heard of for so long, the connection is made anew, however healthy it looks."""
 
 
 def main(settings: Settings) -> int:
@@ -222,8 +220,8 @@ class Feed:
                     return str(error)
             now_ns = time.time_ns()
             silence_ns = min(intake.report_silence(now_ns, stale_after_ns), now_ns - began_ns)
-            if silence_ns > RECONNECT_AFTER_SILENCE_S * NS_PER_S:
-                return f"nothing heard for {RECONNECT_AFTER_SILENCE_S:.0f} s"
+            if silence_ns > self._settings.feed.reconnect_after_silence_s * NS_PER_S:
+                return f"nothing heard for {self._settings.feed.reconnect_after_silence_s:.0f} s"
 
 
 def _reopen_gaps(normaliser: Normaliser, end: LogEnd) -> None:

@@ -26,7 +26,7 @@ def test_order_whose_answer_is_dropped_stands(sim: SimProcess, client: ccxt.bina
     found = client.fetch_order(None, BTC, {"clientOrderId": "lost"})
     assert found["status"] == "open"
     assert client.create_order(BTC, "limit", "buy", 0.01, 50_000)["status"] == "open"  # only the next one was lost
-    assert sim.get("/sim/v1/status")["behaviour"]["dropped"] == 1
+    assert sim.get("/sim/v1/status")["behaviour"]["happened"]["drop"] == 1
     client.cancel_all_orders(BTC)
 
 

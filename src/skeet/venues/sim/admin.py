@@ -6,7 +6,7 @@ Every request carries ``Authorization: Bearer <admin token>``. Bodies and answer
 POST     /sim/v1/accounts            {account} → {account, api_key, secret}; the same keys each time
 POST     /sim/v1/transfers           {account, asset, amount, client_key} → {transfer_id}; once per client_key
 POST     /sim/v1/flow                {paused?, speed?} → the flow's state
-POST     /sim/v1/behaviour           {duplicate_client_ids?: all | open | none, drop_next?, drop_probability?, seed?}
+POST     /sim/v1/behaviour           any of behaviour.Faults, and seed?
 GET      /sim/v1/status              instruments, flow, behaviour, counts
 GET      /sim/v1/state               every account: balances, open orders, orders, fills (for verification)
 =======  ==========================  ======================================================================
@@ -21,12 +21,13 @@ from typing import Any
 
 import orjson
 from aiohttp import web
+from pydantic import ValidationError
 
 from skeet.core.errors import InvalidInput
-from skeet.venues.sim.behaviour import Behaviour
+from skeet.venues.sim.behaviour import Behaviour, Faults
 from skeet.venues.sim.commands import OpenAccount, Transfer
 from skeet.venues.sim.exchange import Exchange
-from skeet.venues.sim.orders import EXCHANGE, HOUSE, Rejection, UniqueAmong
+from skeet.venues.sim.orders import EXCHANGE, HOUSE, Rejection
 from skeet.venues.sim.private_api import order_row
 from skeet.venues.sim.public_api import ticker
 from skeet.venues.sim.signing import KeyRing
@@ -120,28 +121,22 @@ class Admin:
         return asdict(self._flow)
 
     def _set_behaviour(self, body: dict[str, Any]) -> dict[str, Any]:
-        behaviour = self._behaviour
+        asked = {name: value for name, value in body.items() if name != "seed"}
         try:
-            unique = UniqueAmong(body.get("duplicate_client_ids", behaviour.unique_among))
-            drop_next = int(body.get("drop_next", behaviour.drop_next))
-            probability = float(body.get("drop_probability", behaviour.drop_probability))
-            seed = int(body.get("seed", 0))
+            faults = Faults.model_validate(self._behaviour.faults.model_dump() | asked)
+            seed = None if body.get("seed") is None else int(body["seed"])
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InvalidInput(f"{first['loc'][0]} is {first['input']!r}: {first['msg']}") from error
         except (TypeError, ValueError) as error:
-            raise InvalidInput(f"behaviour: {error}") from error
-        if not 0.0 <= probability <= 1.0 or drop_next < 0:
-            raise InvalidInput("drop_probability must be between 0 and 1, drop_next not negative")
-        behaviour.unique_among, behaviour.drop_next, behaviour.drop_probability = unique, drop_next, probability
-        if "seed" in body:
-            behaviour.seed(seed)
+            raise InvalidInput(f"seed is {body['seed']!r}; expected a whole number") from error
+        self._behaviour.faults = faults
+        if seed is not None:
+            self._behaviour.seed(seed)
         return self._behaviour_row()
 
     def _behaviour_row(self) -> dict[str, Any]:
-        return {
-            "duplicate_client_ids": self._behaviour.unique_among.value,
-            "drop_next": self._behaviour.drop_next,
-            "drop_probability": self._behaviour.drop_probability,
-            "dropped": self._behaviour.dropped,
-        }
+        return self._behaviour.faults.model_dump(mode="json") | {"happened": dict(self._behaviour.happened)}
 
     def _status(self, body: dict[str, Any]) -> dict[str, Any]:
         exchange = self._exchange

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from skeet.venues.sim.bars import INTERVALS_MS, MINUTE_MS, combine
+from skeet.venues.sim.behaviour import Behaviour
 from skeet.venues.sim.book import Book
 from skeet.venues.sim.exchange import Exchange, Report
 from skeet.venues.sim.frames import (
@@ -49,8 +50,9 @@ class Subscriber:
 class MarketStreams:
     """Subscriptions by stream name, and what feeds them: outcomes as they come, and a tick every 100 ms."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, behaviour: Behaviour) -> None:
         self._exchange = exchange
+        self._behaviour = behaviour
         self._subscribers: dict[str, set[Subscriber]] = {}
         self._ticks = 0
         self._slow: dict[str, PendingDepth] = {symbol: PendingDepth() for symbol in exchange.instruments}
@@ -184,6 +186,8 @@ class MarketStreams:
         if not subscribers:
             return
         raw = _text(frame())
+        if self._behaviour.silences() or self._behaviour.uses_up("lose_frames_next"):
+            return
         for subscriber in subscribers:
             subscriber.client.send(f'{{"stream":"{stream}","data":{raw}}}' if subscriber.combined else raw)
 

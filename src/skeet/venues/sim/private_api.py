@@ -57,7 +57,7 @@ def read_order(exchange: Exchange, account: str, parameters: Parameters, behavio
         price=parameters.amount("price"),
         quantity=parameters.amount("quantity"),
         quote_budget=parameters.amount("quoteOrderQty"),
-        unique_among=behaviour.unique_among,
+        unique_among=behaviour.faults.duplicate_client_ids,
     )
 
 

@@ -27,6 +27,7 @@ from skeet.venues.sim.user_streams import UserStreams
 FLOW_INTERVAL_S = 0.01
 DEPTH_INTERVAL_S = 0.1
 API = "/api/v3"
+PLACE = ("POST", "order")
 _UNAUTHORIZED = (-2014, -2015)
 
 
@@ -40,8 +41,8 @@ class Server:
             self.keys.pair(account)
         self.flow = FlowControl(speed=speed)
         self.behaviour = Behaviour()
-        self._streams = MarketStreams(exchange)
-        self._users = UserStreams(exchange)
+        self._streams = MarketStreams(exchange, self.behaviour)
+        self._users = UserStreams(exchange, self.behaviour)
         self._admin = Admin(exchange, self.keys, self.flow, self.behaviour, admin_token)
         self._runner: web.AppRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -115,6 +116,8 @@ class Server:
     async def _rest(self, request: web.Request) -> web.Response:
         path = request.match_info["path"]
         body = (await request.read()).decode("utf-8", "replace")
+        if (request.method, path) == PLACE and self.behaviour.uses_up("limit_next"):
+            return _json({"code": -1003, "msg": "Too many requests."}, 429)
         try:
             answer = self._answer(request.method, path, request, body)
         except Rejection as rejection:
@@ -122,9 +125,17 @@ class Server:
             return _json({"code": rejection.code, "msg": rejection.message}, status)
         if answer is None:
             return _json({"code": -1000, "msg": f"No such endpoint: {request.method} {path}"}, 404)
-        placed = (request.method, path) == ("POST", "order")
-        if placed and self.behaviour.drops_this_answer() and request.transport is not None:
-            request.transport.abort()  # the order stands; its answer goes into a closed connection
+        return await self._placed(request, answer) if (request.method, path) == PLACE else _json(answer)
+
+    async def _placed(self, request: web.Request, answer: public_api.Json) -> web.Response:
+        """The answer to an order that stands, or what the exchange was told to do to it."""
+        if delay_ms := self.behaviour.faults.answer_delay_ms:
+            self.behaviour.happened["delay"] += 1
+            await asyncio.sleep(delay_ms / 1_000)
+        if self.behaviour.drops_this_answer() and request.transport is not None:
+            request.transport.abort()  # the answer goes into a closed connection
+        elif self.behaviour.uses_up("unavailable_next"):
+            return _json({"code": -1007, "msg": "Timeout waiting for response from backend server."}, 504)
         return _json(answer)
 
     def _answer(self, method: str, path: str, request: web.Request, body: str) -> public_api.Json | None:
@@ -150,13 +161,26 @@ class Server:
         if path == "order/test":
             private_api.read_order(self.exchange, account, parameters, self.behaviour)
             return {}
-        if (method, path) == ("POST", "order"):
+        if (method, path) == PLACE:
             order = private_api.read_order(self.exchange, account, parameters, self.behaviour)
             order_id = self.exchange.execute(order)
             default = "ACK" if order.kind is OrderKind.LIMIT_MAKER else "FULL"
             wanted = parameters.get("newOrderRespType", default)
             return private_api.accepted(self.exchange, account, order.symbol, order_id, wanted)
-        return private_api.ROUTES[method, path](self.exchange, account, parameters)
+        return self._shown(path, private_api.ROUTES[method, path](self.exchange, account, parameters))
+
+    def _shown(self, path: str, answer: public_api.Json) -> public_api.Json:
+        """The answer without what the exchange was told to hide for a while: orders and fills that are too new."""
+        if not self.behaviour.faults.hide_ms or path not in ("order", "openOrders", "allOrders", "myTrades"):
+            return answer
+        if isinstance(answer, list):
+            return [row for row in answer if not self._hides(row)]
+        if self._hides(answer):
+            raise Rejection(*private_api.ORDER_DOES_NOT_EXIST)
+        return answer
+
+    def _hides(self, row: dict[str, Any]) -> bool:
+        return self.behaviour.hides(int(row.get("time", 0)) * 1_000_000, self.exchange.now_ns)
 
     # --- WebSockets ---------------------------------------------------------------------------------------------------
 

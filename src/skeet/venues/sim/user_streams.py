@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from skeet.venues.sim.account_events import OrderAccepted, OrderClosed, OrderFilled, Transferred
+from skeet.venues.sim.behaviour import Behaviour
 from skeet.venues.sim.blotter import OrderView
 from skeet.venues.sim.exchange import Exchange, Report
 from skeet.venues.sim.orders import OrderStatus
@@ -17,8 +18,9 @@ from skeet.venues.sim.units import format_units
 class UserStreams:
     """Which clients hear of which account."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, behaviour: Behaviour) -> None:
         self._exchange = exchange
+        self._behaviour = behaviour
         self._clients: dict[str, dict[Client, int]] = {}
         exchange.listeners.append(self.publish)
 
@@ -70,7 +72,10 @@ class UserStreams:
     def _send(self, account: str, event: dict[str, Any]) -> None:
         raw = orjson.dumps(event).decode()
         for client, subscription_id in self._clients[account].items():
-            client.send(f'{{"subscriptionId":{subscription_id},"event":{raw}}}')
+            if self._behaviour.silences():
+                continue
+            for _ in range(self._behaviour.report_copies()):
+                client.send(f'{{"subscriptionId":{subscription_id},"event":{raw}}}')
 
 
 def _balance_update(event: Transferred) -> dict[str, Any]:
