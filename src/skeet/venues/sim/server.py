@@ -13,6 +13,7 @@ import orjson
 from aiohttp import web
 
 from skeet.core.errors import InfrastructureError
+from skeet.streams.crash_points import SIM_BEFORE_ANSWER, reach
 from skeet.venues.sim import private_api, public_api
 from skeet.venues.sim.admin import Admin, FlowControl
 from skeet.venues.sim.behaviour import Behaviour
@@ -123,6 +124,8 @@ class Server:
         if answer is None:
             return _json({"code": -1000, "msg": f"No such endpoint: {request.method} {path}"}, 404)
         placed = (request.method, path) == ("POST", "order")
+        if placed:
+            reach(SIM_BEFORE_ANSWER)
         if placed and self.behaviour.drops_this_answer() and request.transport is not None:
             request.transport.abort()  # the order stands; its answer goes into a closed connection
         return _json(answer)

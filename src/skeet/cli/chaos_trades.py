@@ -1,0 +1,89 @@
+"""What trades while faults happen: orders that were authorised and filled, with the log's own times."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaException, TopicPartition
+
+from skeet.config import Settings
+from skeet.core.accounts import OrderAuthorized, OrderFilled
+from skeet.core.errors import DecodeError, UnknownEvent
+from skeet.streams.kafka import consumer
+from skeet.streams.ranges import watermarks
+from skeet.streams.reading import partitions_of, record_of
+from skeet.streams.registry import registered_codec
+from skeet.streams.topics import ACCOUNT_EVENTS
+
+POLL_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """The first fill of an order: when the desk authorised it and when the fill entered the log (ns)."""
+
+    authorised_ns: int
+    filled_ns: int
+
+
+class TradeWatch:
+    """Follows ``accounts.events`` in a thread, through any restart of the broker. Use as a context."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._codec = registered_codec(settings)
+        self._authorised: dict[str, int] = {}
+        self._trades: list[Trade] = []
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="trade-watch", daemon=True)
+        self._starts = watermarks(settings, partitions_of(settings, [ACCOUNT_EVENTS]))
+
+    def __enter__(self) -> TradeWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    @property
+    def traded(self) -> int:
+        """Orders filled, in whole or in part, since the watch began."""
+        return len(self._trades)
+
+    def first_after(self, moment_ns: int) -> Trade | None:
+        """The earliest fill, as the log tells time, of an order that was authorised after the moment."""
+        found = [trade for trade in tuple(self._trades) if trade.authorised_ns > moment_ns]
+        return min(found, key=lambda trade: trade.filled_ns, default=None)
+
+    def between(self, begin_ns: int, end_ns: int) -> int:
+        """Orders whose first fill entered the log in this time."""
+        times = sorted(trade.filled_ns for trade in tuple(self._trades))
+        return bisect_right(times, end_ns) - bisect_right(times, begin_ns)
+
+    def _follow(self) -> None:
+        client = consumer(self._settings, "skeet-chaos")
+        try:
+            client.assign([TopicPartition(t, p, end) for (t, p), (_, end) in self._starts.items()])
+            while not self._stopping.is_set():
+                try:
+                    message = client.poll(POLL_S)
+                except KafkaException:
+                    continue  # its broker is one of the things that are killed
+                if message is not None and message.error() is None:
+                    self._take(message)
+        finally:
+            client.close()
+
+    def _take(self, message: object) -> None:
+        try:
+            record = record_of(self._codec, message, self._settings.kafka.topic_prefix)
+        except (DecodeError, UnknownEvent):
+            return
+        match record.event:
+            case OrderAuthorized(order_id=order_id):
+                self._authorised[order_id] = record.log_ns
+            case OrderFilled(order_id=order_id) if (at_ns := self._authorised.pop(order_id, None)) is not None:
+                self._trades.append(Trade(at_ns, record.log_ns))
