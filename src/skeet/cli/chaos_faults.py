@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.error import URLError
+from http.client import HTTPException
 from urllib.request import Request, urlopen
 
 from skeet.cli import demo
@@ -132,7 +132,7 @@ def register_a_schema(settings: Settings) -> None:
     request = Request(f"{settings.registry.url}/subjects/chaos-{name}/versions", body, headers)
     try:
         urlopen(request, timeout=REGISTRY_TIMEOUT_S).close()
-    except (URLError, OSError):
+    except (OSError, HTTPException):
         return
 
 
