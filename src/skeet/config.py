@@ -75,6 +75,9 @@ class SimSettings(Section):
         120, ge=0, le=1_440, description="minutes of trades a fresh exchange starts with"
     )
     commission: Literal["quote", "received"] = Field("quote", description="asset of commissions: quote, or as Binance")
+    duplicate_client_ids: Literal["all", "open", "none"] = Field(
+        "open", description="among which orders a fresh start wants client order ids unique; Binance: open ones"
+    )
     fsync: bool = Field(False, description="flush the exchange's journal to disk per command: survives a power cut")
 
 

@@ -23,7 +23,7 @@ from skeet.cli.chaos_faults import Faults, continue_frozen
 from skeet.cli.chaos_platform import ChaosPlatform
 from skeet.cli.chaos_report import doubled_orders
 from skeet.cli.chaos_run import recovered
-from skeet.cli.chaos_schedule import MACHINE, OUTLIVING, ROLES, Fault, FaultKind
+from skeet.cli.chaos_schedule import DROPPED, MACHINE, OUTLIVING, REPEATED, ROLES, Fault, FaultKind
 from skeet.cli.chaos_trades import TradeWatch
 from skeet.config import Settings, load_settings
 from skeet.local.identity import Identity
@@ -40,6 +40,11 @@ from skeet.streams.crash_points import (
 
 pytestmark = [pytest.mark.e2e, pytest.mark.acceptance, pytest.mark.timeout(600)]
 
+ENVIRONMENT = {
+    "SKEET_CHAOS__ENABLED": "1",
+    "SKEET_DESK__SNAPSHOT_EVERY": "100",
+    "SKEET_SIM__DUPLICATE_CLIENT_IDS": "none",
+}
 ORDERS_BETWEEN_VERIFIES = 200
 FREEZE_S = 14.0
 """Longer than the session timeout (10 s): a frozen member's partitions are taken from it."""
@@ -92,8 +97,9 @@ def platform() -> Iterator[Platform]:
     data.chmod(0o755)
     installed = Installation(data)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"DATA": str(data), "CHAOS__ENABLED": "1", "DESK__SNAPSHOT_EVERY": "100"}.items():
-            patch.setenv(f"SKEET_{name}", value)
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        patch.setenv("SKEET_DATA", str(data))
         installed.environment = dict(os.environ)
         try:
             installed.skeet("demo", "--no-watch")
@@ -122,8 +128,9 @@ def test_everything_killed_at_once_trades_again(platform: Platform, target: str)
     platform.harm(Fault(at_s=0, kind=FaultKind.EVERYTHING, target=target))
 
 
-def test_lost_answers_are_asked_about_and_never_sent_again(platform: Platform) -> None:
-    platform.harm(Fault(at_s=0, kind=FaultKind.EXCHANGE, target="sim", amount=5))
+@pytest.mark.parametrize("target", [DROPPED, REPEATED])
+def test_exchange_that_loses_answers_or_repeats_itself_doubles_nothing(platform: Platform, target: str) -> None:
+    platform.harm(Fault(at_s=0, kind=FaultKind.EXCHANGE, target=target, amount=5))
 
 
 @pytest.mark.parametrize("name", OUTLIVING)

@@ -17,7 +17,7 @@ from skeet.local.logs import Follower, last_lines, log_files
 from skeet.local.state import ProcessRecord, read_state
 from skeet.local.status import platform_status
 from skeet.local.strays import stop_strays
-from skeet.local.supervisor import stop_recorded
+from skeet.local.supervisor import TICK_S, stop_recorded
 
 pytestmark = pytest.mark.integration
 
@@ -192,3 +192,14 @@ def test_what_known_processes_started_is_no_stray(platform: Platform) -> None:
     assert all(each.alive for each in (*known, platform.helper("log")))
     assert stop_strays(platform.installation, known[:1]) == ["desk"]
     assert not known[1].alive
+
+
+def test_all_killed_at_once_start_in_the_order_of_readiness_again(platform: Platform) -> None:
+    platform.up()
+    killed = [platform.identity("desk"), platform.identity("log")]
+    for each in killed:
+        each.send(signal.SIGKILL)
+    eventually(lambda: platform.record("desk").restarts == 1 and platform_status(platform.installation).ready)
+    # The log was seen to be ready at a later look than the one that started it. Without waiting both start in one.
+    assert platform.identity("desk").started - platform.identity("log").started > TICK_S / 2
+    assert platform.record("desk").last_exit == "SIGKILL"

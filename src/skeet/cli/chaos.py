@@ -96,6 +96,7 @@ def _start() -> None:
 
     os.environ["SKEET_CHAOS__ENABLED"] = "1"
     os.environ.setdefault("SKEET_DESK__SNAPSHOT_EVERY", SNAPSHOT_EVERY)
+    os.environ.setdefault("SKEET_SIM__DUPLICATE_CLIENT_IDS", "none")
     platform = ChaosPlatform(load_settings())
     supervisor = platform.state.supervisor
     if supervisor is not None and supervisor.alive and not platform.has_crash_points:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from urllib.request import Request, urlopen
 
+import psutil
+
 from skeet.cli import demo
-from skeet.cli.chaos_platform import ChaosPlatform
-from skeet.cli.chaos_schedule import MACHINE, STRATEGY, Fault, FaultKind
+from skeet.cli.chaos_platform import GONE_DEADLINE_S, ChaosPlatform
+from skeet.cli.chaos_schedule import DROPPED, MACHINE, REPEATED, STRATEGY, Fault, FaultKind
 from skeet.cli.exchange_admin import ExchangeAdmin
 from skeet.config import Settings
 from skeet.core.errors import InfrastructureError, SkeetError
@@ -24,6 +26,7 @@ POINT_DEADLINE_S = 30.0
 """A point that is not passed within this time is not on the way of what happens now."""
 LOOK_S = 0.1
 REGISTRY_TIMEOUT_S = 5.0
+_BEHAVIOUR = {DROPPED: "drop_next", REPEATED: "repeat_next"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +65,7 @@ class Faults:
             case FaultKind.POINT:
                 return self._crash_at(point_named(fault.target), Arming(nth=int(fault.amount)))
             case FaultKind.EXCHANGE:
-                ExchangeAdmin(self._settings).behave({"drop_next": int(fault.amount)})
+                ExchangeAdmin(self._settings).behave({_BEHAVIOUR[fault.target]: int(fault.amount)})
                 return Done(over_ns=time.time_ns())
             case FaultKind.EVERYTHING:
                 self._platform.kill_all(supervisor=fault.target == MACHINE)
@@ -88,9 +91,11 @@ class Faults:
     def _crash_at(self, point: CrashPoint, arming: Arming) -> Done:
         self._points.arm(point, arming)
         mend = self._provoke(point)
-        if not self.fired(point, POINT_DEADLINE_S):
+        pid = self.fired(point, POINT_DEADLINE_S)
+        if pid is None:
             self._points.disarm(point)
             return Done(over_ns=time.time_ns(), fired=False, note="not reached", mend=mend)
+        await_gone(pid)
         done = Done(over_ns=time.time_ns(), mend=mend)
         return self._again_if_supervisor(point.role, done)
 
@@ -144,6 +149,18 @@ def lenient_about_ids(settings: Settings) -> bool:
     except SkeetError:
         return False
     return True
+
+
+def await_gone(pid: int) -> None:
+    """Return once the process is no more, a moment after it sent itself SIGKILL."""
+    until = time.monotonic() + GONE_DEADLINE_S
+    while time.monotonic() < until:
+        try:
+            if not Identity.of(pid).alive:
+                return
+        except psutil.NoSuchProcess:
+            return
+        time.sleep(LOOK_S / 10)
 
 
 def continue_frozen(pid: int) -> None:

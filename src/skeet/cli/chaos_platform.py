@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from skeet.local.state import PlatformState, read_state
 from skeet.wiring import PLATFORM
 
 UP_DEADLINE_S = 240.0
+GONE_DEADLINE_S = 10.0
 
 
 class ChaosPlatform:
@@ -75,22 +75,21 @@ class ChaosPlatform:
     def kill(self, name: str) -> None:
         """SIGKILL: the process; of Kafka, Postgres and ClickHouse also the server that it started."""
         identity = self.identity(name)
-        _kill(_family(identity) if name in PLATFORM else [identity.pid])
+        _kill(_family(identity) if name in PLATFORM else [identity])
 
     def kill_all(self, *, supervisor: bool) -> None:
         """SIGKILL every process of the platform, the supervisor first if at all."""
         state = self.state
-        pids = [state.supervisor.pid] if supervisor and state.supervisor is not None else []
+        victims = [state.supervisor] if supervisor and state.supervisor is not None else []
         for record in state.processes:
-            if record.identity is not None and record.identity.alive:
-                pids += _family(record.identity)
-        _kill(pids)
+            if record.identity is not None:
+                victims += _family(record.identity)
+        _kill(victims)
 
     def freeze(self, name: str) -> list[Identity]:
         """SIGSTOP, with the server where there is one; what to give to :meth:`resume`."""
         identity = self.identity(name)
-        pids = _family(identity) if name in PLATFORM else [identity.pid]
-        frozen = [Identity.of(pid) for pid in pids]
+        frozen = _family(identity) if name in PLATFORM else [identity]
         for each in frozen:
             each.send(signal.SIGSTOP)
         return frozen
@@ -130,15 +129,17 @@ def _words(process: psutil.Process) -> list[str]:
         return []
 
 
-def _family(identity: Identity) -> list[int]:
+def _family(identity: Identity) -> list[Identity]:
     """The process and all that it started."""
     process = identity.process()
-    return [identity.pid, *(child.pid for child in process.children(recursive=True))] if process is not None else []
+    children = process.children(recursive=True) if process is not None else []
+    return [identity, *(Identity(pid=child.pid, started=child.create_time()) for child in children)]
 
 
-def _kill(pids: Iterable[int]) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+def _kill(victims: Iterable[Identity]) -> None:
+    """SIGKILL to all, then wait until they are gone: only from then on can anything be well again."""
+    doomed = list(victims)
+    for each in doomed:
+        each.send(signal.SIGKILL)
+    for each in doomed:
+        each.wait_gone(GONE_DEADLINE_S)

@@ -18,6 +18,8 @@ from skeet.verify.findings import CannotVerify
 from skeet.verify.run import verify
 
 RECOVERY_DEADLINE_S = 120.0
+CALM_S = 3.0
+"""Between a recovery and the next fault, at least."""
 LOOK_S = 0.2
 
 Tell = Callable[[FaultResult, int], None]
@@ -43,7 +45,7 @@ class ChaosRun:
         began, began_ns = time.monotonic(), time.time_ns()
         with TradeWatch(self._settings) as watch:
             for fault in schedule:
-                time.sleep(max(0.0, began + fault.at_s - time.monotonic()))
+                time.sleep(max(CALM_S if self._results else 0.0, began + fault.at_s - time.monotonic()))
                 at_s = time.monotonic() - began
                 if at_s > self._minutes * 60:
                     break

@@ -32,6 +32,11 @@ MACHINE = "machine"
 ROLES = "roles"
 """Every process but the supervisor, which starts them again in whatever order they ended."""
 
+DROPPED = "answers lost"
+"""The exchange takes so many orders and answers none of them."""
+REPEATED = "reports sent twice"
+"""So many execution reports come twice on the user stream."""
+
 FIRST_AT_S = 5.0
 PERIOD_S = (8.0, 14.0)
 """From one fault to the next, at least; a recovery that takes longer moves the next one."""
@@ -69,7 +74,7 @@ class Fault:
             case FaultKind.POINT:
                 return f"crash at {self.target}:{self.amount:.0f}"
             case FaultKind.EXCHANGE:
-                return f"{self.target}: {self.amount:.0f} answers lost"
+                return f"{self.amount:.0f} {self.target}"
             case FaultKind.EVERYTHING:
                 return "kill everything" + (", the supervisor too" if self.target == MACHINE else "")
             case FaultKind.KILL:
@@ -88,7 +93,7 @@ TEMPLATES: tuple[Template, ...] = (
     *(Template(kind=FaultKind.PAUSE, target=name, amount=SESSION_OUTLIVED_S) for name in OUTLIVING),
     *(Template(kind=FaultKind.PAUSE, target=name, amount=BRIEF_S) for name in BRIEFLY),
     *(Template(kind=FaultKind.POINT, target=point.name, amount=(1, 3)) for point in CATALOGUE),
-    Template(kind=FaultKind.EXCHANGE, target="sim", amount=(1, 5)),
+    *(Template(kind=FaultKind.EXCHANGE, target=name, amount=(1, 5)) for name in (DROPPED, REPEATED)),
     *(Template(kind=FaultKind.EVERYTHING, target=name) for name in (MACHINE, ROLES)),
 )
 

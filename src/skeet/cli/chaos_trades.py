@@ -64,7 +64,7 @@ class TradeWatch:
         return bisect_right(times, end_ns) - bisect_right(times, begin_ns)
 
     def _follow(self) -> None:
-        client = consumer(self._settings, "skeet-chaos", log_level=3)  # a lost broker is no news here
+        client = consumer(self._settings, "skeet-chaos", log_level=0)  # a lost broker is no news here
         try:
             client.assign([TopicPartition(t, p, end) for (t, p), (_, end) in self._starts.items()])
             while not self._stopping.is_set():

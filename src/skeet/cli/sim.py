@@ -64,6 +64,7 @@ def behave(
     ] = None,
     drop_next: Annotated[int | None, typer.Option(help="Accept so many orders and drop the answer.")] = None,
     drop_probability: Annotated[float | None, typer.Option(help="Drop each order's answer with this chance.")] = None,
+    repeat_next: Annotated[int | None, typer.Option(help="Send so many execution reports twice.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the drops by chance.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -72,6 +73,7 @@ def behave(
         "duplicate_client_ids": duplicate_client_ids,
         "drop_next": drop_next,
         "drop_probability": drop_probability,
+        "repeat_next": repeat_next,
         "seed": seed,
     }
     answer = ExchangeAdmin(load_settings()).behave({k: v for k, v in asked.items() if v is not None})

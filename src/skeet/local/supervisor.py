@@ -21,7 +21,16 @@ from skeet.core.errors import InfrastructureError
 from skeet.local.child import Child
 from skeet.local.identity import Identity, stop
 from skeet.local.installation import Installation, external_parts, write_endpoints
-from skeet.local.plan import ProcessSpec, State, backoff_s, failures_after, platform_specs, startable, stop_waves
+from skeet.local.plan import (
+    ProcessSpec,
+    State,
+    backoff_s,
+    failures_after,
+    may_start,
+    platform_specs,
+    startable,
+    stop_waves,
+)
 from skeet.local.state import PlatformState, ProcessRecord, read_state, write_state
 from skeet.local.strays import stop_strays
 from skeet.local.watchdog import Watchdog
@@ -125,11 +134,14 @@ class Supervisor:
             case State.STARTING if time.time() - child.since > READY_DEADLINE_S:
                 logger().error("not ready in time", process=child.spec.name, deadline_s=READY_DEADLINE_S)
                 child.send(signal.SIGKILL)
-            case State.BACKOFF if time.time() - child.since >= backoff_s(child.failures):
+            case State.BACKOFF if time.time() - child.since >= backoff_s(child.failures) and self._may_start(child):
                 child.restarts += 1
                 self._start(child)
             case _:
                 pass
+
+    def _may_start(self, child: Child) -> bool:
+        return may_start(child.spec.name, self._specs, {name: other.state for name, other in self._children.items()})
 
     def _start(self, child: Child) -> None:
         try:

@@ -6,7 +6,7 @@ Every request carries ``Authorization: Bearer <admin token>``. Bodies and answer
 POST     /sim/v1/accounts            {account} → {account, api_key, secret}; the same keys each time
 POST     /sim/v1/transfers           {account, asset, amount, client_key} → {transfer_id}; once per client_key
 POST     /sim/v1/flow                {paused?, speed?} → the flow's state
-POST     /sim/v1/behaviour           {duplicate_client_ids?: all | open | none, drop_next?, drop_probability?, seed?}
+POST     /sim/v1/behaviour           {duplicate_client_ids?: all | open | none, drop_next?, drop_probability?, repeat_next?, seed?}
 GET      /sim/v1/status              instruments, flow, behaviour, counts
 GET      /sim/v1/state               every account: balances, open orders, orders, fills (for verification)
 =======  ==========================  ======================================================================
@@ -125,12 +125,14 @@ class Admin:
             unique = UniqueAmong(body.get("duplicate_client_ids", behaviour.unique_among))
             drop_next = int(body.get("drop_next", behaviour.drop_next))
             probability = float(body.get("drop_probability", behaviour.drop_probability))
+            repeat_next = int(body.get("repeat_next", behaviour.repeat_next))
             seed = int(body.get("seed", 0))
         except (TypeError, ValueError) as error:
             raise InvalidInput(f"behaviour: {error}") from error
-        if not 0.0 <= probability <= 1.0 or drop_next < 0:
-            raise InvalidInput("drop_probability must be between 0 and 1, drop_next not negative")
+        if not 0.0 <= probability <= 1.0 or drop_next < 0 or repeat_next < 0:
+            raise InvalidInput("drop_probability must be between 0 and 1, drop_next and repeat_next not negative")
         behaviour.unique_among, behaviour.drop_next, behaviour.drop_probability = unique, drop_next, probability
+        behaviour.repeat_next = repeat_next
         if "seed" in body:
             behaviour.seed(seed)
         return self._behaviour_row()
@@ -141,6 +143,8 @@ class Admin:
             "drop_next": self._behaviour.drop_next,
             "drop_probability": self._behaviour.drop_probability,
             "dropped": self._behaviour.dropped,
+            "repeat_next": self._behaviour.repeat_next,
+            "repeated": self._behaviour.repeated,
         }
 
     def _status(self, body: dict[str, Any]) -> dict[str, Any]:

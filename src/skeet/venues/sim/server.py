@@ -19,7 +19,7 @@ from skeet.venues.sim.admin import Admin, FlowControl
 from skeet.venues.sim.behaviour import Behaviour
 from skeet.venues.sim.exchange import Exchange
 from skeet.venues.sim.market_streams import MarketStreams, Subscriber
-from skeet.venues.sim.orders import OrderKind, Rejection
+from skeet.venues.sim.orders import OrderKind, Rejection, UniqueAmong
 from skeet.venues.sim.parameters import Parameters
 from skeet.venues.sim.signing import KeyRing, check_time
 from skeet.venues.sim.sockets import Client, accept, texts
@@ -34,15 +34,22 @@ _UNAUTHORIZED = (-2014, -2015)
 class Server:
     """Serves one exchange. ``start`` binds and returns the port; ``stop`` leaves everything on disk."""
 
-    def __init__(self, exchange: Exchange, *, admin_token: str, speed: float = 1.0) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        *,
+        admin_token: str,
+        speed: float = 1.0,
+        unique_among: UniqueAmong = UniqueAmong.OPEN,
+    ) -> None:
         self.exchange = exchange
         self.keys = KeyRing(exchange.directory)
         for account in exchange.engine.accounts:
             self.keys.pair(account)
         self.flow = FlowControl(speed=speed)
-        self.behaviour = Behaviour()
+        self.behaviour = Behaviour(unique_among=unique_among)
         self._streams = MarketStreams(exchange)
-        self._users = UserStreams(exchange)
+        self._users = UserStreams(exchange, self.behaviour)
         self._admin = Admin(exchange, self.keys, self.flow, self.behaviour, admin_token)
         self._runner: web.AppRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from skeet.venues.sim.account_events import OrderAccepted, OrderClosed, OrderFilled, Transferred
+from skeet.venues.sim.behaviour import Behaviour
 from skeet.venues.sim.blotter import OrderView
 from skeet.venues.sim.exchange import Exchange, Report
 from skeet.venues.sim.orders import OrderStatus
@@ -17,8 +18,9 @@ from skeet.venues.sim.units import format_units
 class UserStreams:
     """Which clients hear of which account."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, behaviour: Behaviour) -> None:
         self._exchange = exchange
+        self._behaviour = behaviour
         self._clients: dict[str, dict[Client, int]] = {}
         exchange.listeners.append(self.publish)
 
@@ -45,6 +47,8 @@ class UserStreams:
                 execution = _execution_report(event, view)
                 if execution is not None:
                     self._send(event.account, execution)
+                    if self._behaviour.repeats_this_report():
+                        self._send(event.account, execution)
                 instrument = self._exchange.instruments[view.accepted.symbol]
                 touched.setdefault(event.account, set()).update((instrument.base, instrument.quote))
         for account, assets in touched.items():
