@@ -5,12 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from authorised import ORDER_ID, authorised
 
 from skeet.cli.chaos_report import ChaosReport, FaultResult, doubled_orders, percentile
 from skeet.cli.chaos_schedule import TEMPLATES, Fault, FaultKind, parse_kinds, schedule
+from skeet.cli.chaos_trades import Trade, Trades
+from skeet.core.accounts import OrderFilled
 from skeet.core.errors import InvalidInput
 from skeet.streams.crash_points import BY_NAME
 
@@ -123,3 +127,29 @@ def test_client_id_that_the_exchange_took_twice_is_named(tmp_path: Path) -> None
 def test_orders_sent_once_are_no_complaint(tmp_path: Path) -> None:
     journal(tmp_path, (1, "aa"), (2, "bb"))
     assert doubled_orders(tmp_path) == []
+
+
+def filled(order_id: str) -> OrderFilled:
+    """A fill of which only the order matters here."""
+    event = OrderFilled.__new__(OrderFilled)
+    object.__setattr__(event, "order_id", order_id)
+    return event
+
+
+def test_recovery_is_the_first_fill_of_an_order_that_is_younger_than_the_fault() -> None:
+    trades, young = Trades(), "b" * 32
+    trades.take(authorised().event, 100)
+    trades.take(replace(authorised().event, order_id=young), 210)
+    trades.take(filled(ORDER_ID), 220)  # authorised before the fault at 200: proves nothing
+    assert trades.first_after(200) is None
+    trades.take(filled(young), 250)
+    trades.take(filled(young), 260)
+    assert trades.first_after(200) == Trade(authorised_ns=210, filled_ns=250)
+    assert trades.traded == 2
+    assert trades.between(220, 250) == 1
+
+
+def test_fill_of_an_order_from_before_the_watch_is_not_counted() -> None:
+    trades = Trades()
+    trades.take(filled(ORDER_ID), 5)
+    assert trades.traded == 0

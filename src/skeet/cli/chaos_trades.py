@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from bisect import bisect_right
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaException, Message, TopicPartition
 
 from skeet.config import Settings
 from skeet.core.accounts import OrderAuthorized, OrderFilled
@@ -28,14 +27,45 @@ class Trade:
     filled_ns: int
 
 
-class TradeWatch:
+class Trades:
+    """Orders met so far, folded from account events. One thread adds, others may read."""
+
+    def __init__(self) -> None:
+        self._authorised: dict[str, int] = {}
+        self._trades: list[Trade] = []
+
+    def take(self, event: object, log_ns: int) -> None:
+        """Take an event in; an order trades at its first fill."""
+        match event:
+            case OrderAuthorized(order_id=order_id):
+                self._authorised[order_id] = log_ns
+            case OrderFilled(order_id=order_id) if (at_ns := self._authorised.pop(order_id, None)) is not None:
+                self._trades.append(Trade(at_ns, log_ns))
+            case _:
+                pass
+
+    @property
+    def traded(self) -> int:
+        """Orders filled so far, in whole or in part."""
+        return len(self._trades)
+
+    def first_after(self, moment_ns: int) -> Trade | None:
+        """The earliest fill, as the log tells time, of an order that was authorised after the moment."""
+        found = [trade for trade in tuple(self._trades) if trade.authorised_ns > moment_ns]
+        return min(found, key=lambda trade: trade.filled_ns, default=None)
+
+    def between(self, begin_ns: int, end_ns: int) -> int:
+        """Orders whose first fill entered the log after the beginning and not after the end."""
+        return sum(begin_ns < trade.filled_ns <= end_ns for trade in tuple(self._trades))
+
+
+class TradeWatch(Trades):
     """Follows ``accounts.events`` in a thread, through any restart of the broker. Use as a context."""
 
     def __init__(self, settings: Settings) -> None:
+        super().__init__()
         self._settings = settings
         self._codec = registered_codec(settings)
-        self._authorised: dict[str, int] = {}
-        self._trades: list[Trade] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="trade-watch", daemon=True)
         self._starts = watermarks(settings, partitions_of(settings, [ACCOUNT_EVENTS]))
@@ -48,21 +78,6 @@ class TradeWatch:
         self._stopping.set()
         self._thread.join()
 
-    @property
-    def traded(self) -> int:
-        """Orders filled, in whole or in part, since the watch began."""
-        return len(self._trades)
-
-    def first_after(self, moment_ns: int) -> Trade | None:
-        """The earliest fill, as the log tells time, of an order that was authorised after the moment."""
-        found = [trade for trade in tuple(self._trades) if trade.authorised_ns > moment_ns]
-        return min(found, key=lambda trade: trade.filled_ns, default=None)
-
-    def between(self, begin_ns: int, end_ns: int) -> int:
-        """Orders whose first fill entered the log in this time."""
-        times = sorted(trade.filled_ns for trade in tuple(self._trades))
-        return bisect_right(times, end_ns) - bisect_right(times, begin_ns)
-
     def _follow(self) -> None:
         client = consumer(self._settings, "skeet-chaos", log_level=0)  # a lost broker is no news here
         try:
@@ -73,17 +88,13 @@ class TradeWatch:
                 except KafkaException:
                     continue  # its broker is one of the things that are killed
                 if message is not None and message.error() is None:
-                    self._take(message)
+                    self._read(message)
         finally:
             client.close()
 
-    def _take(self, message: object) -> None:
+    def _read(self, message: Message) -> None:
         try:
             record = record_of(self._codec, message, self._settings.kafka.topic_prefix)
         except (DecodeError, UnknownEvent):
             return
-        match record.event:
-            case OrderAuthorized(order_id=order_id):
-                self._authorised[order_id] = record.log_ns
-            case OrderFilled(order_id=order_id) if (at_ns := self._authorised.pop(order_id, None)) is not None:
-                self._trades.append(Trade(at_ns, record.log_ns))
+        self.take(record.event, record.log_ns)
