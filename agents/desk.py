@@ -22,6 +22,7 @@ from skeet.config import Settings
 from skeet.core.errors import BugError, InfrastructureError
 from skeet.process import StopSignal, announce_ready, configure_logging, logger
 from skeet.schemas.codec import Codec
+from skeet.streams.crash_points import DESK_AFTER_COMMIT, DESK_BEFORE_COMMIT, DESK_IN_TRANSACTION, reach
 from skeet.streams.kafka import group_name
 from skeet.streams.registry import registered_codec
 from skeet.streams.topics import ACCOUNT_EVENTS, COMMANDS, DEAD_LETTERS, REPORTS
@@ -44,7 +45,7 @@ class Desk:
         name = f"desk-{settings.desk.slot}"
         self._settings = settings
         self._name = name
-        self._transactor = Transactor(settings, codec, name)
+        self._transactor = Transactor(settings, codec, name, DESK_IN_TRANSACTION)
         self._outside = Outside(settings, codec)
         self._books = Books(settings, codec, Snapshots(settings, codec))
         self._deciding = DeskInputs(settings, codec, self._books, self._outside)
@@ -133,6 +134,7 @@ class Desk:
     def _commit(self, inputs: Inputs, outs: list[Encoded], messages: list[Message]) -> bool:
         if not outs and not messages:
             return True
+        reach(DESK_BEFORE_COMMIT)
         try:
             ends = self._transactor.commit(outs, inputs, messages)
         except TransactionAborted as error:
@@ -140,6 +142,7 @@ class Desk:
             inputs.rewind()
             self._books.fold_again()
             return False
+        reach(DESK_AFTER_COMMIT)
         self._books.committed(ends)
         return True
 

@@ -24,6 +24,7 @@ from skeet.core.record import Meta, Out
 from skeet.core.values import AccountId, PrincipalId, TenantId
 from skeet.process import logger
 from skeet.schemas.codec import Codec
+from skeet.streams.crash_points import DESK_IN_SNAPSHOT, reach
 from skeet.streams.kafka import producer
 from skeet.streams.publishing import Publisher
 from skeet.streams.reading import messages_until_end, record_of
@@ -64,9 +65,12 @@ class Snapshots:
             if written.get(state.account_id) != state.version:
                 outs.append(self._out(partition, next_offset, state.account_id, state.version, state_bytes(state)))
         manifest_id = f"manifest~{partition}"
-        outs.append(self._out(partition, next_offset, manifest_id, 0, json.dumps(versions, sort_keys=True).encode()))
+        manifest = self._out(partition, next_offset, manifest_id, 0, json.dumps(versions, sort_keys=True).encode())
         try:
             self._publisher.send(outs)
+            if outs:
+                reach(DESK_IN_SNAPSHOT)
+            self._publisher.send([manifest])
         except InfrastructureError as error:
             logger().warning("snapshot not written", partition=partition, error=str(error))
             return

@@ -22,6 +22,7 @@ from skeet.core.market import RawFrame
 from skeet.core.record import Event, MarketEvent, Meta
 from skeet.core.values import AccountId, PrincipalId, TenantId
 from skeet.schemas.codec import Codec
+from skeet.streams.crash_points import FEED_BETWEEN_SENDS, reach
 from skeet.streams.kafka import producer
 from skeet.streams.topics import (
     DEAD_LETTERS,
@@ -67,12 +68,15 @@ class FeedPublisher:
     def frame(self, raw: RawFrame, events: Iterable[MarketEvent]) -> None:
         """Queue a frame as received, then its events."""
         self._write(raw)
+        reach(FEED_BETWEEN_SENDS)
         for event in events:
             self._write(event)
 
     def events(self, events: Iterable[MarketEvent]) -> None:
         """Queue events that came of no frame (REST answers, the state of the connection)."""
-        for event in events:
+        for number, event in enumerate(events):
+            if number:
+                reach(FEED_BETWEEN_SENDS)
             self._write(event)
 
     def unreadable(self, raw: RawFrame, cause: str) -> None:

@@ -25,6 +25,12 @@ from skeet.core.errors import InvalidInput
 from skeet.core.record import Record
 from skeet.core.values import NS_PER_S
 from skeet.process import logger
+from skeet.streams.crash_points import (
+    GATEWAY_AFTER_ATTEMPT_COMMIT,
+    GATEWAY_AFTER_CANCEL_ATTEMPT,
+    GATEWAY_BEFORE_ATTEMPT,
+    reach,
+)
 from skeet.streams.ports import Attempt, SendGuard, Venue
 
 BATCH_PATIENCE_S = 2.0
@@ -134,7 +140,13 @@ class Gateway:
                 outs += await self._authorised(record, event.order_id in canceled, deadline_ns, ready)
             elif isinstance(event, CancelAuthorized):
                 outs += self._cancel(record, cancels)
+        if ready:
+            reach(GATEWAY_BEFORE_ATTEMPT)
         await self._log.publish(outs, consumed)
+        if ready:
+            reach(GATEWAY_AFTER_ATTEMPT_COMMIT)
+        if cancels:
+            reach(GATEWAY_AFTER_CANCEL_ATTEMPT)
         for item in ready:
             item.session.submit(item.order, item.attempt)
         for session, order in cancels:

@@ -18,6 +18,7 @@ from skeet.core.record import Event, Meta, Out
 from skeet.core.reports import BalanceReported, ExternalOrderSeen
 from skeet.core.values import NS_PER_S, AccountId, EventId, PrincipalId, TenantId
 from skeet.process import logger
+from skeet.streams.crash_points import GATEWAY_AFTER_ANSWER, GATEWAY_BETWEEN_SENDS, reach
 from skeet.streams.ports import (
     Acked,
     Attempt,
@@ -88,6 +89,7 @@ class AccountSession:
         self._tasks: set[asyncio.Task[None]] = set()
         self._resolving: set[str] = set()
         self._canceling: set[str] = set()
+        self._sending = 0
         self._balances: dict[str, VenueBalance] = {}
         self._last_word_s = 0.0
         self._connected = asyncio.Event()
@@ -125,7 +127,15 @@ class AccountSession:
         self._spawn(self._submit(order, attempt))
 
     async def _submit(self, order: LiveOrder, attempt: Attempt) -> None:
-        outcome = await self.venue.send(attempt)
+        if self._sending:
+            reach(GATEWAY_BETWEEN_SENDS)
+        self._sending += 1
+        try:
+            outcome = await self.venue.send(attempt)
+        finally:
+            self._sending -= 1
+        if isinstance(outcome, Acked):
+            reach(GATEWAY_AFTER_ANSWER)
         now_ns = self._clock()
         match outcome:
             case Acked():

@@ -19,6 +19,7 @@ from skeet.config import Settings
 from skeet.core.errors import InfrastructureError
 from skeet.core.record import Out, Record
 from skeet.schemas.codec import Codec
+from skeet.streams.crash_points import GATEWAY_AFTER_REPORT, GATEWAY_BEFORE_REPORT, GATEWAY_IN_TRANSACTION, reach
 from skeet.streams.kafka import group_name
 from skeet.streams.reading import messages_until_end, record_of
 from skeet.streams.topics import ACCOUNT_EVENTS, REPORTS, topic_name
@@ -59,7 +60,7 @@ class GatewayLog:
         self._codec = codec
         self._member = f"{GROUP}-{slot}"
         self._loop = asyncio.get_running_loop()
-        self._transactor = Transactor(settings, codec, self._member)
+        self._transactor = Transactor(settings, codec, self._member, GATEWAY_IN_TRANSACTION)
         self._inputs: Inputs | None = None
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._passed: list[Message] = []
@@ -171,7 +172,12 @@ class GatewayLog:
         while (work := self._next_work()) is not None:
             outs = [out for item in work for out in item.outs]
             consumed = [message for item in work for message in item.consumed]
+            only_reports = bool(outs) and not consumed
+            if only_reports:
+                reach(GATEWAY_BEFORE_REPORT)
             self._commit(outs, consumed)
+            if only_reports:
+                reach(GATEWAY_AFTER_REPORT)
             self._loop.call_soon_threadsafe(self._committed, work)
 
     def _next_work(self) -> list[_Work] | None:

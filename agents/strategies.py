@@ -28,6 +28,13 @@ from skeet.core.record import Meta, Out, Record
 from skeet.core.values import NS_PER_S
 from skeet.process import StopSignal, announce_ready, logger
 from skeet.schemas.codec import Codec
+from skeet.streams.crash_points import (
+    STRATEGIES_AFTER_START,
+    STRATEGIES_BEFORE_START,
+    STRATEGIES_BEFORE_WITHDRAW,
+    chaos_environment,
+    reach,
+)
 from skeet.streams.kafka import consumer, producer
 from skeet.streams.publishing import Publisher
 from skeet.streams.reading import record_of, records_until_end
@@ -109,11 +116,13 @@ class Runner:
 
     def _start(self, instance: Instance) -> None:
         name = instance.instance_id
+        reach(STRATEGIES_BEFORE_START)
         process = subprocess.Popen(
             [sys.executable, "-m", "skeet", "run", "strategy"], env=instance_environment(self.settings, name)
         )
         self.children[name] = Child(process, time.monotonic(), instance.started.at.offset)
         logger().info("instance started", instance=name, pid=process.pid)
+        reach(STRATEGIES_AFTER_START)
 
     def _ended(self, name: str, child: Child, code: int) -> None:
         waiting = self.waiting.setdefault(name, Waiting())
@@ -141,6 +150,7 @@ class Runner:
         if valid_until < time.time_ns():
             return
         command = CancelAllOrders(ts_cause=instance.last.log_ns, valid_until=valid_until, book_id=instance.instance_id)
+        reach(STRATEGIES_BEFORE_WITHDRAW)
         self.publisher.send([_command(command, instance, meta)])
         self.publisher.flush()
 
@@ -204,6 +214,7 @@ def instance_environment(settings: Settings, instance_id: str) -> dict[str, str]
         "SKEET_KAFKA__LINGER_MS": str(kafka.linger_ms),
         "SKEET_REGISTRY__URL": settings.registry.url,
     }
+    chosen |= chaos_environment(settings)
     return {name: os.environ[name] for name in INHERITED if name in os.environ} | chosen
 
 

@@ -21,6 +21,13 @@ from skeet.projections.history_rebuild import replace, replacement_waits
 from skeet.projections.history_rows import inserts_of
 from skeet.projections.messages import without_passing_errors
 from skeet.schemas.codec import Codec
+from skeet.streams.crash_points import (
+    CLICKHOUSE_AFTER_CHECKPOINT,
+    CLICKHOUSE_AFTER_INSERT,
+    CLICKHOUSE_AFTER_RANGE,
+    CLICKHOUSE_IN_INSERT,
+    reach,
+)
 from skeet.streams.kafka import consumer, group_name
 from skeet.streams.topics import topic_name
 
@@ -102,10 +109,15 @@ class HistorySession:
                 (block, block.range.first, Mark(store_id=self._store_id, under_way=block.range)) for block in blocks
             ]
             self._commit(begun)
-            for block in blocks:
+            reach(CLICKHOUSE_AFTER_RANGE)
+            for number, block in enumerate(blocks):
+                if number:
+                    reach(CLICKHOUSE_IN_INSERT)
                 self._insert(block)
                 self._buffers[block.topic, block.partition].stored(block)
+            reach(CLICKHOUSE_AFTER_INSERT)
             self._commit((block, block.range.end, Mark(store_id=self._store_id)) for block in blocks)
+            reach(CLICKHOUSE_AFTER_CHECKPOINT)
         self._oldest_s = 0.0
 
     def _insert(self, block: Block) -> None:

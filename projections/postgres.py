@@ -13,6 +13,7 @@ from skeet.projections.messages import without_passing_errors
 from skeet.projections.postgres_store import AccountStore, Positions
 from skeet.projections.sessions import ReadyOnce, run_sessions
 from skeet.schemas.codec import Codec
+from skeet.streams.crash_points import POSTGRES_AFTER_COMMIT, reach
 from skeet.streams.kafka import consumer, group_name
 from skeet.streams.reading import record_of
 from skeet.streams.registry import registered_codec
@@ -79,6 +80,7 @@ class AccountSession:
         if not records:
             return
         self._store.apply(records, self._positions)
+        reach(POSTGRES_AFTER_COMMIT)
         moved: Positions = {(r.at.topic, r.at.partition): r.at.offset + 1 for r in records}
         self._positions |= moved
         # For whoever watches the group from outside; the store's own position is what counts.

@@ -20,6 +20,7 @@ from skeet.core.errors import InfrastructureError, InvalidInput
 from skeet.core.record import Record
 from skeet.projections.account_rows import ADDED_TABLES, PRIMARY_KEYS, Key, Row, Rows, fold, keys_of
 from skeet.projections.migrations import migrations_of, pending
+from skeet.streams.crash_points import POSTGRES_BEFORE_COMMIT, reach
 
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_MS = 60_000
@@ -113,6 +114,7 @@ class AccountStore:
                 self._merge(table, rows.changed[table].values())
             for table in ADDED_TABLES:
                 self._copy(table, table, rows.added[table])
+            reach(POSTGRES_BEFORE_COMMIT)
 
     def _move_positions(self, records: Sequence[Record[Any]], begin: Mapping[tuple[str, int], int]) -> None:
         ends: Positions = {}

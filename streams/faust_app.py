@@ -28,6 +28,15 @@ from skeet.core.record import Meta, Out, Record, TopicPosition
 from skeet.core.values import NS_PER_MS, AccountId, PrincipalId, TenantId, exact_arithmetic
 from skeet.process import DRAIN_DEADLINE_S, StopSignal, announce_ready, logger
 from skeet.schemas.codec import Codec
+from skeet.streams.crash_points import (
+    STRATEGY_AFTER_COMMANDS,
+    STRATEGY_BEFORE_COMMANDS,
+    STRATEGY_BEFORE_OFFSET_COMMIT,
+    WORKER_BEFORE_ACKNOWLEDGED,
+    WORKER_BEFORE_OFFSET_COMMIT,
+    CrashPoint,
+    reach,
+)
 from skeet.streams.faust_driver import HostedTransport
 from skeet.streams.kafka import group_name, producer
 from skeet.streams.outbox import Outbox
@@ -156,6 +165,7 @@ class FaustHost:
 
     def committable(self) -> Mapping[Partition, int]:
         """Next offsets of finished records."""
+        self._reach(WORKER_BEFORE_OFFSET_COMMIT, STRATEGY_BEFORE_OFFSET_COMMIT)
         return self._outbox.finished
 
     async def starting(self, committed: Mapping[Partition, int]) -> Mapping[Partition, int]:
@@ -209,10 +219,19 @@ class FaustHost:
         if not self._warm or message.offset < self._next.get(partition, 0):
             return
         outs = self._react(message)
+        if outs:
+            self._reach(None, STRATEGY_BEFORE_COMMANDS)
         self._next[partition] = message.offset + 1
         self._outbox.add(partition, message.offset + 1, outs)
+        if outs:
+            self._reach(WORKER_BEFORE_ACKNOWLEDGED, STRATEGY_AFTER_COMMANDS)
         if self._barriers:
             self._pass_barriers()
+
+    def _reach(self, worker: CrashPoint | None, strategy: CrashPoint) -> None:
+        point = strategy if self._plan.role == strategy.role else worker
+        if point is not None and point.role == self._plan.role:
+            reach(point)
 
     def _react(self, message: Any) -> Sequence[Out[Any]]:
         wanted = self._keys.get(message.topic)

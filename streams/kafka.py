@@ -85,4 +85,5 @@ def group_name(settings: Settings, role: str) -> str:
 
 
 def _dotted(overrides: dict[str, Any]) -> dict[str, Any]:
-    return {name.replace("_", "."): value for name, value in overrides.items()}
+    # log_level is librdkafka's one name without dots.
+    return {name if name == "log_level" else name.replace("_", "."): value for name, value in overrides.items()}

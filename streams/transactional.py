@@ -22,6 +22,7 @@ from skeet.core.errors import InfrastructureError
 from skeet.core.record import Out
 from skeet.process import logger
 from skeet.schemas.codec import Codec
+from skeet.streams.crash_points import CrashPoint, reach
 from skeet.streams.hang_guard import HangGuard
 from skeet.streams.kafka import consumer, producer
 from skeet.streams.reading import Partition
@@ -74,10 +75,15 @@ class Transactor:
     ----------
     transactional_id
         equal across restarts, different between processes that live side by side (``desk-0``, ``desk-1``).
+    before_commit
+        the crash point of its owner where a transaction is whole and its commit not asked for.
     """
 
-    def __init__(self, settings: Settings, codec: Codec, transactional_id: str) -> None:
+    def __init__(
+        self, settings: Settings, codec: Codec, transactional_id: str, before_commit: CrashPoint | None = None
+    ) -> None:
         self._codec = codec
+        self._before_commit = before_commit
         self._client = producer(
             settings, transactional_id, transactional_id=settings.kafka.topic_prefix + transactional_id
         )
@@ -122,6 +128,8 @@ class Transactor:
                 if inputs is not None and consumed:
                     positions, group = next_positions(consumed), inputs.group_metadata()
                     _call(self._client.send_offsets_to_transaction, positions, group, TRANSACTION_DEADLINE_S)
+                if self._before_commit is not None:
+                    reach(self._before_commit)
                 _call(self._client.commit_transaction, TRANSACTION_DEADLINE_S)
             except KafkaException as error:
                 self._abort(error)

@@ -75,6 +75,9 @@ class SimSettings(Section):
         120, ge=0, le=1_440, description="minutes of trades a fresh exchange starts with"
     )
     commission: Literal["quote", "received"] = Field("quote", description="asset of commissions: quote, or as Binance")
+    duplicate_client_ids: Literal["all", "open", "none"] = Field(
+        "open", description="among which orders a fresh start wants client order ids unique; Binance: open ones"
+    )
     fsync: bool = Field(False, description="flush the exchange's journal to disk per command: survives a power cut")
 
 
@@ -135,6 +138,20 @@ class DeskSettings(Section):
     snapshot_every: int = Field(5_000, ge=1, description="account events of a partition between two snapshots")
 
 
+class ChaosSettings(Section):
+    """Faults on purpose; refused where orders may go to a live venue."""
+
+    enabled: bool = Field(False, description="let crash points be armed while the platform runs (`skeet chaos run`)")
+    crash_at: str = Field(
+        "",
+        description="crash points armed from the start, each fires once per data directory: "
+        "NAME or NAME:N (the Nth passage), separated by commas; `skeet chaos points` lists them",
+    )
+    directory: Path | None = Field(
+        None, description="where crash points are armed; default: chaos/ in the data directory"
+    )
+
+
 class Settings(BaseSettings):
     """All settings of one SKEET process. Frozen: a process is restarted to change one."""
 
@@ -162,6 +179,7 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     signals: SignalSettings = SignalSettings()
     strategy: StrategySettings = StrategySettings()
+    chaos: ChaosSettings = ChaosSettings()
 
     @classmethod
     def settings_customise_sources(

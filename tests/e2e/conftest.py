@@ -17,6 +17,7 @@ def installation() -> Iterator[Installation]:
     data = Path(tempfile.mkdtemp(prefix="skeet-e2e-"))
     data.chmod(0o755)
     installed = Installation(data)
+    installed.environment["SKEET_CHAOS__ENABLED"] = "1"  # crash points do nothing until one is armed
     try:
         yield installed
     finally:

@@ -18,12 +18,15 @@ import psycopg
 import pytest
 from installation import Installation, eventually, kill
 
+from skeet.cli.chaos_report import doubled_orders
 from skeet.config import Settings, load_settings
+from skeet.streams.crash_points import chaos_directory
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 ORDERS_AFTER_KILL = int(os.environ.get("SKEET_E2E_ORDERS", "5"))
 HEAL_S = 120.0
+IN_FLIGHT = ("desk.in_transaction", "gateway.after_socket_write", "projection-clickhouse.after_insert")
 
 
 def settings_of(installation: Installation) -> Settings:
@@ -114,6 +117,21 @@ def test_a_tick_reaches_the_venue_in_time(installation: Installation) -> None:
     tries = (installation.skeet("bench", "latency", "--for", "25", expect=None) for _ in range(3))
     printed = [done.stdout for done in itertools.takewhile(lambda done: done.returncode != 0, tries)]
     assert len(printed) < 3, "\n".join(printed)
+
+
+@pytest.mark.parametrize("name", IN_FLIGHT)
+def test_crash_with_orders_in_flight_is_recovered_from(installation: Installation, name: str) -> None:
+    """Three of the points; test_crash_matrix.py has them all."""
+    before = installation.count("OrderAuthorized")
+    installation.skeet("chaos", "arm", name)
+    points = chaos_directory(settings_of(installation))
+    eventually(lambda: points.spent_by(name), HEAL_S, f"a crash at {name}")
+    _trades_on(installation, before, name)
+
+
+def test_crashes_left_no_difference(installation: Installation) -> None:
+    installation.skeet("verify")
+    assert doubled_orders(installation.data) == []
 
 
 @pytest.mark.acceptance

@@ -6,10 +6,12 @@ import sys
 import textwrap
 from pathlib import Path
 
+from skeet.config import load_settings
 from skeet.local.installation import Installation
 from skeet.local.plan import ProcessSpec
 from skeet.local.supervisor import Supervisor
 from skeet.process import StopSignal, configure_logging
+from skeet.streams import crash_points
 
 # Ready at once; ends on SIGTERM; has a child of its own, whose pid it writes beside its ready file.
 WORKER = textwrap.dedent("""
@@ -34,6 +36,7 @@ def specs() -> tuple[ProcessSpec, ...]:
 
 if __name__ == "__main__":
     configure_logging("supervisor")
+    crash_points.install(load_settings(data=Path(sys.argv[1])))
     installation = Installation(Path(sys.argv[1]))
     installation.create()
     Supervisor(installation, specs()).run(StopSignal().install())

@@ -11,6 +11,7 @@ from skeet.local.plan import (
     State,
     backoff_s,
     failures_after,
+    may_start,
     platform_specs,
     startable,
     stop_waves,
@@ -73,3 +74,15 @@ def test_roles_start_only_after_topics_are_in_place() -> None:
 
 def test_recorded_venue_needs_no_simulated_one() -> None:
     assert "sim" not in {spec.name for spec in platform_specs(frozenset(), "skeet.", simulated=False)}
+
+
+def test_process_that_ended_waits_for_its_dependencies_as_at_its_first_start() -> None:
+    assert not may_start("desk", TABLE, states(log=State.BACKOFF))
+    assert not may_start("desk", TABLE, states(log=State.STARTING))
+    assert may_start("desk", TABLE, states(log=State.READY))
+
+
+def test_process_waits_for_what_its_dependencies_need() -> None:
+    """A store of its own is up, but the desk that the view follows has lost its log."""
+    assert not may_start("view", TABLE, states(log=State.BACKOFF, desk=State.READY, store=State.READY))
+    assert may_start("view", TABLE, states(log=State.READY, desk=State.READY, store=State.READY))

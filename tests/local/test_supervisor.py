@@ -16,7 +16,8 @@ from skeet.local.installation import Installation
 from skeet.local.logs import Follower, last_lines, log_files
 from skeet.local.state import ProcessRecord, read_state
 from skeet.local.status import platform_status
-from skeet.local.supervisor import stop_recorded
+from skeet.local.strays import stop_strays
+from skeet.local.supervisor import TICK_S, stop_recorded
 
 pytestmark = pytest.mark.integration
 
@@ -164,3 +165,41 @@ def test_logs_are_kept_per_process_and_followed(platform: Platform) -> None:
 
     eventually(both_spoke)
     assert last_lines(log_files(platform.installation.logs, ["desk"])[0], 1) == ["at work"]
+
+
+def test_process_that_a_killed_supervisor_never_noted_is_not_left_beside_its_successor(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKEET_CHAOS__CRASH_AT", "supervisor.after_start")
+    first = subprocess.Popen([sys.executable, str(FAKE), str(platform.installation.data)], stderr=subprocess.DEVNULL)
+    platform.supervisors.append(first)
+    assert first.wait(30) == -signal.SIGKILL
+    assert read_state(platform.installation.state_file).processes == ()
+    helper = platform.installation.ready / "log.helper"
+    eventually(helper.exists)
+    stray = Identity.of(int(helper.read_text()))
+    platform.up()
+    assert not stray.alive
+    assert platform.helper("log") != stray
+
+
+def test_what_known_processes_started_is_no_stray(platform: Platform) -> None:
+    first = platform.up()
+    known = [platform.identity("log"), platform.identity("desk")]
+    first.kill()
+    first.wait()
+    assert stop_strays(platform.installation, known) == []
+    assert all(each.alive for each in (*known, platform.helper("log")))
+    assert stop_strays(platform.installation, known[:1]) == ["desk"]
+    assert not known[1].alive
+
+
+def test_all_killed_at_once_start_in_the_order_of_readiness_again(platform: Platform) -> None:
+    platform.up()
+    killed = [platform.identity("desk"), platform.identity("log")]
+    for each in killed:
+        each.send(signal.SIGKILL)
+    eventually(lambda: platform.record("desk").restarts == 1 and platform_status(platform.installation).ready)
+    # The log was seen to be ready at a later look than the one that started it. Without waiting both start in one.
+    assert platform.identity("desk").started - platform.identity("log").started > TICK_S / 2
+    assert platform.record("desk").last_exit == "SIGKILL"

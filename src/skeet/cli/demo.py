@@ -96,12 +96,12 @@ def demo(
         _open(settings, each)
     _await_live_data(settings)
     for each in ACCOUNTS:
-        _start(each)
+        start_strategy(each)
     if for_s is None:
         _watch(watching=watching)
         return
     count_down("trading", for_s)
-    _quiesce(settings)
+    quiesce(settings)
     report = judge(settings, [each.instance for each in ACCOUNTS])
     report.show(as_json=as_json)
     if not report.clean:
@@ -131,7 +131,8 @@ def _await_live_data(settings: Settings) -> None:
         await_caught_up(settings, [ROLES["worker"].group], HISTORY_DEADLINE_S)
 
 
-def _start(each: DemoAccount) -> None:
+def start_strategy(each: DemoAccount) -> None:
+    """Start, or start anew, the strategy of an account of the demo."""
     from skeet.cli import strategy
 
     parameters = [f"{name}={value}" for name, value in each.parameters.items()]
@@ -156,13 +157,18 @@ def _watch(*, watching: bool) -> None:
     )
 
 
-def _quiesce(settings: Settings) -> None:
-    """Stop what makes new events, in the order in which they cause each other, and wait until all of it is folded."""
+def stop_strategy(each: DemoAccount) -> None:
+    """Stop the strategy of an account of the demo, and cancel what it left open."""
     from skeet.cli import strategy
 
+    _say(f"skeet strategy stop {each.instance}")
+    strategy.stop(each.instance)
+
+
+def quiesce(settings: Settings) -> None:
+    """Stop what makes new events, in the order in which they cause each other, and wait until all of it is folded."""
     for each in ACCOUNTS:
-        _say(f"skeet strategy stop {each.instance}")
-        strategy.stop(each.instance)
+        stop_strategy(each)
     for each in ACCOUNTS:
         _cancel_all(settings, each.name)
     _await_no_open_orders(settings)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 from decimal import Decimal
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from skeet.cli.output import decimal_text
@@ -68,7 +69,7 @@ class ExchangeAdmin:
                 return dict(json.load(answer))
         except HTTPError as error:
             raise InvalidInput(f"the exchange refused: {_reason(error)}") from error
-        except (URLError, TimeoutError) as error:
+        except (OSError, HTTPException) as error:  # refused, reset, cut off in the middle, too late
             raise InfrastructureError(f"the exchange at {self._url} does not answer: {error}") from error
 
 

@@ -45,6 +45,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("projection", "skeet.cli.projection:app", "Read tables: status, checksum, rebuild.", OPERATING),
     Entry("feed", "skeet.cli.feed:app", "Market data: replay recorded sessions.", OPERATING),
     Entry("sim", "skeet.cli.sim:app", "The simulated exchange.", OPERATING),
+    Entry("chaos", "skeet.cli.chaos:app", "Kill, freeze, mislead, and prove that nothing is lost.", OPERATING),
     Entry("bench", "skeet.cli.bench:app", "Measure this machine.", OPERATING),
     Entry("run", "skeet.cli.run:run", "Run one part in the foreground.", OPERATING),
 )

@@ -24,6 +24,7 @@ from skeet.local.plan import State
 from skeet.local.ports import require_free
 from skeet.local.state import PlatformState, read_state
 from skeet.local.status import PlatformStatus, platform_status, unsettled
+from skeet.local.strays import stop_strays
 from skeet.local.supervisor import READY_DEADLINE_S, stop_recorded
 from skeet.process import DRAIN_DEADLINE_S, StopSignal
 
@@ -72,7 +73,7 @@ def down() -> None:
         stop_recorded(state.processes)
         console().print("stopped")
         return
-    left = stop_recorded(state.processes)
+    left = [*stop_recorded(state.processes), *stop_strays(installation, ())]
     console().print(f"the supervisor was gone; stopped {', '.join(left)}" if left else "nothing was running")
 
 
@@ -140,6 +141,7 @@ def _prepare(installation: Installation, before: PlatformState, port_base: int |
     if ours and port_base is not None:
         raise InvalidInput("parts of the platform still run; their ports cannot change now, run `skeet down` first")
     installation.create()
+    stop_strays(installation, [r.identity for r in before.processes if r.identity is not None and r.identity.alive])
     settings = load_settings()
     external = external_parts(settings, installation)
     ports = write_endpoints(installation, external, port_base)

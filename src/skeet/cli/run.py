@@ -10,6 +10,7 @@ import typer
 from skeet.config import load_settings
 from skeet.core.errors import InvalidInput, SkeetError
 from skeet.process import configure_logging, logger
+from skeet.streams import crash_points
 from skeet.wiring import ROLES, role
 
 
@@ -20,6 +21,7 @@ def run(
     settings = load_settings()
     configure_logging(name, settings.log_level)
     try:
+        crash_points.install(settings)
         code = role(name).load()(settings)
     except InvalidInput as error:
         logger().error("cannot start", reason=str(error))

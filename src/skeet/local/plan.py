@@ -76,13 +76,30 @@ def _skeet(*words: str) -> tuple[str, ...]:
 
 
 def startable(specs: Sequence[ProcessSpec], states: Mapping[str, State]) -> list[str]:
-    """Names that wait and whose every dependency (of those that are supervised at all) is ready."""
-    return [
-        spec.name
-        for spec in specs
-        if states[spec.name] is State.WAITING
-        and all(states.get(name, State.READY) is State.READY for name in spec.after)
-    ]
+    """Names that wait and may start."""
+    return [spec.name for spec in specs if states[spec.name] is State.WAITING and may_start(spec.name, specs, states)]
+
+
+def may_start(name: str, specs: Sequence[ProcessSpec], states: Mapping[str, State]) -> bool:
+    """Whether everything it depends on (of what is supervised at all) is ready, and what that depends on.
+
+    Asked at restarts too: after a crash of everything, a dozen processes that start and end again because Kafka is not
+    there yet would take the processor that Kafka needs to get there.
+    """
+    return all(states.get(other, State.READY) is State.READY for other in _needs(name, specs))
+
+
+def _needs(name: str, specs: Sequence[ProcessSpec]) -> set[str]:
+    """Dependencies, and theirs."""
+    after = {spec.name: spec.after for spec in specs}
+    found: set[str] = set()
+    left = list(after[name])
+    while left:
+        other = left.pop()
+        if other not in found:
+            found.add(other)
+            left += after.get(other, ())
+    return found
 
 
 def backoff_s(failures: int) -> float:

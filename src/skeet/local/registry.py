@@ -20,6 +20,7 @@ from skeet.local.ports import LOOPBACK, loopback_port, require_free
 from skeet.local.registry_log import RegistryLog
 from skeet.local.registry_state import LogRecord, RegistryError, RegistryState, Version, parse
 from skeet.process import StopSignal, announce_ready, configure_logging, logger
+from skeet.streams.crash_points import REGISTRY_AFTER_APPEND, reach
 
 CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
 MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -151,6 +152,7 @@ class Registry:
             # Fenced, or the outcome is unknown: only a new start, which reads the log, knows the truth.
             self._on_lost_log()
             raise RegistryError(500, 50001, f"Error in the backend data store: {error}") from error
+        reach(REGISTRY_AFTER_APPEND)
         self._state.apply(record)
 
 

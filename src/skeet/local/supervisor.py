@@ -21,10 +21,22 @@ from skeet.core.errors import InfrastructureError
 from skeet.local.child import Child
 from skeet.local.identity import Identity, stop
 from skeet.local.installation import Installation, external_parts, write_endpoints
-from skeet.local.plan import ProcessSpec, State, backoff_s, failures_after, platform_specs, startable, stop_waves
+from skeet.local.plan import (
+    ProcessSpec,
+    State,
+    backoff_s,
+    failures_after,
+    may_start,
+    platform_specs,
+    startable,
+    stop_waves,
+)
 from skeet.local.state import PlatformState, ProcessRecord, read_state, write_state
+from skeet.local.strays import stop_strays
 from skeet.local.watchdog import Watchdog
 from skeet.process import DRAIN_DEADLINE_S, StopSignal, configure_logging, logger
+from skeet.streams import crash_points
+from skeet.streams.crash_points import SUPERVISOR_AFTER_START, reach
 
 TICK_S = 0.1
 READY_DEADLINE_S = 180.0
@@ -122,11 +134,14 @@ class Supervisor:
             case State.STARTING if time.time() - child.since > READY_DEADLINE_S:
                 logger().error("not ready in time", process=child.spec.name, deadline_s=READY_DEADLINE_S)
                 child.send(signal.SIGKILL)
-            case State.BACKOFF if time.time() - child.since >= backoff_s(child.failures):
+            case State.BACKOFF if time.time() - child.since >= backoff_s(child.failures) and self._may_start(child):
                 child.restarts += 1
                 self._start(child)
             case _:
                 pass
+
+    def _may_start(self, child: Child) -> bool:
+        return may_start(child.spec.name, self._specs, {name: other.state for name, other in self._children.items()})
 
     def _start(self, child: Child) -> None:
         try:
@@ -135,6 +150,8 @@ class Supervisor:
             child.last_exit = str(error)
             child.failures += 1
             child.enter(State.BACKOFF)
+            return
+        reach(SUPERVISOR_AFTER_START)
 
     def _failed(self, child: Child) -> None:
         ready_for_s = time.time() - child.since if child.state is State.READY else 0.0
@@ -152,6 +169,9 @@ class Supervisor:
                 logger().info("taken over", process=record.name, pid=record.identity.pid if record.identity else None)
             elif record.identity is not None:
                 stop(record.identity, signal.SIGKILL, DRAIN_DEADLINE_S)
+        adopted = [child.identity for child in self._children.values() if child.identity is not None]
+        for name in stop_strays(self._installation, adopted):
+            logger().warning("ended: started by a predecessor that did not live to note it", process=name)
 
     def stop_all(self) -> None:
         """Stop everything, dependants first; returns when no process is left."""
@@ -238,6 +258,7 @@ def platform(port_base: int | None = None) -> tuple[Supervisor, Callable[[], Non
 def main() -> int:
     """``python -m skeet.local.supervisor``: what ``skeet up`` leaves running."""
     configure_logging("supervisor", load_settings().log_level)
+    crash_points.install(load_settings())
     stopping = StopSignal().install()
     supervisor, end_watchdog = platform()
     try:

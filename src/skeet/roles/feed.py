@@ -21,6 +21,7 @@ from skeet.core.values import NS_PER_MS, NS_PER_S, VenueStatus
 from skeet.process import StopSignal, announce_ready, logger
 from skeet.roles.feed_intake import Intake
 from skeet.roles.feed_recovery import Recovery, fetch_trades, first_history, newest_trade_id
+from skeet.streams.crash_points import FEED_IN_GAP_FILL, reach
 from skeet.streams.registry import registered_codec
 from skeet.venues.binance.connection import Connection, venue_of
 from skeet.venues.binance.instruments import definition_from_market, next_version
@@ -146,6 +147,7 @@ class Feed:
         gap = Gap(instrument_id=each.instrument_id, channel=Channel.TRADES, first=last_id + 1, last=newest)
         trades, received_ns = await fetch_trades(connection, each.venue_symbol, each.instrument_id, gap.first, gap.last)
         self._publisher.events([gap.opened(received_ns, received_ns)])
+        reach(FEED_IN_GAP_FILL)
         self._publisher.events(gap.ended(trades, received_ns))
         self._publisher.flush()
         logger().info("caught up", instrument=each.instrument_id, first=gap.first, last=gap.last)

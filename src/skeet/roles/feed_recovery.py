@@ -13,6 +13,7 @@ from skeet.core.market import Bar, Trade
 from skeet.core.values import NS_PER_MS, NS_PER_S, VenueStatus
 from skeet.process import logger
 from skeet.roles.feed_intake import Intake
+from skeet.streams.crash_points import FEED_IN_GAP_FILL, reach
 from skeet.venues.binance.connection import PAGE, Connection
 from skeet.venues.binance.normaliser import Normaliser
 from skeet.venues.binance.parsers import MINUTE_NS, parse_minute_bar, parse_rest_trade
@@ -152,6 +153,7 @@ class Recovery:
             self._succeeded()
         del self._attempts[gap]
         sequence = self._normaliser.sequences[gap.instrument_id].trades
+        reach(FEED_IN_GAP_FILL)
         self._publisher.events(sequence.fill(gap, trades, received_ns, reason))
         logger().info("gap closed", instrument=gap.instrument_id, first=gap.first, last=gap.last, found=len(trades))
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
 from urllib.request import Request
 
 import ccxt
+import ccxt.pro as ccxt_pro
 import pytest
 
 from tests.venues.sim.conftest import SimProcess
@@ -28,6 +31,32 @@ def test_order_whose_answer_is_dropped_stands(sim: SimProcess, client: ccxt.bina
     assert client.create_order(BTC, "limit", "buy", 0.01, 50_000)["status"] == "open"  # only the next one was lost
     assert sim.get("/sim/v1/status")["behaviour"]["happened"]["drop"] == 1
     client.cancel_all_orders(BTC)
+
+
+async def test_execution_report_comes_twice_when_told(sim: SimProcess) -> None:
+    exchange = ccxt_pro.binance(sim.settings("echo", USDT="1000000"))
+    reports: asyncio.Queue[object] = asyncio.Queue()
+    original = exchange.handle_message
+
+    def noted(client: object, message: dict[str, Any]) -> None:
+        event = message.get("event")
+        if event is None:
+            original(client, message)
+        elif event["e"] == "executionReport":
+            reports.put_nowait(event)
+
+    exchange.handle_message = noted
+    try:
+        await exchange.load_markets()
+        await exchange.authenticate({"type": "spot"})
+        sim.admin("behaviour", repeat_next=1)
+        for price in (50_000, 50_001):
+            await exchange.create_order(BTC, "limit", "buy", 0.01, price)
+        first, second, third = [await asyncio.wait_for(reports.get(), 10) for _ in range(3)]
+    finally:
+        await exchange.close()
+    assert first == second != third
+    assert sim.get("/sim/v1/status")["behaviour"]["happened"]["repeat"] == 1
 
 
 @pytest.mark.parametrize(("mode", "accepted"), [("all", 1), ("open", 1), ("none", 2)])

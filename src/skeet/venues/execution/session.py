@@ -6,6 +6,7 @@ nothing left; not called at all, it proves the same. That is the difference betw
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from skeet.core.errors import InvalidInput
+from skeet.streams.crash_points import GATEWAY_AFTER_SOCKET_WRITE, reach
 from skeet.streams.ports import SendGuard
 
 KEEP_ALIVE_S = 30.0
@@ -86,6 +88,8 @@ async def _before_first_byte(_: Any, __: Any, ___: aiohttp.TraceRequestHeadersSe
     if reason:
         raise SendRefused(reason)
     written.written_ns = time.time_ns()
+    if written.guard is not None:  # an order; its bytes leave before the loop's next turn, its answer comes after it
+        asyncio.get_running_loop().call_soon(reach, GATEWAY_AFTER_SOCKET_WRITE)
 
 
 async def _answered(_: Any, __: Any, answer: aiohttp.TraceRequestEndParams) -> None:

@@ -1,7 +1,8 @@
 """How the exchange can be told to misbehave, so that nothing in SKEET hides behind a venue that is too kind.
 
-Behaviours live in memory only: after a restart the exchange is well-behaved again. ``happened`` counts what was really done,
-so that a test can tell a fault that was survived from one that never came.
+Behaviours live in memory only: after a restart the exchange is well-behaved again (where client order ids must be unique is
+a setting, ``SKEET_SIM__DUPLICATE_CLIENT_IDS``). ``happened`` counts what was really done, so that a test can tell a fault that
+was survived from one that never came.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Faults(BaseModel):
     limit_next: int = Field(0, ge=0, description="Refuse so many orders with 429 (-1003).")
     answer_delay_ms: int = Field(0, ge=0, le=MAX_DELAY_MS, description="Answer an order so long after it was accepted.")
     hide_ms: int = Field(0, ge=0, le=MAX_DELAY_MS, description="Show a new order to no question for so long.")
-    repeat_next: int = Field(0, ge=0, description="Send so many of the next events of the user stream twice.")
+    repeat_next: int = Field(0, ge=0, description="Send so many of the next execution reports twice.")
     lose_frames_next: int = Field(0, ge=0, description="Lose so many of the next market frames.")
     frozen: bool = Field(False, description="Keep sockets open and say nothing on them; what was to be said is lost.")
 
@@ -78,5 +79,5 @@ class Behaviour:
         return self.faults.frozen
 
     def report_copies(self) -> int:
-        """How often the next event of the user stream is sent."""
+        """How often the next execution report is sent."""
         return 1 + self.uses_up("repeat_next")

@@ -10,6 +10,7 @@ from skeet.config import Settings
 from skeet.process import StopSignal, announce_ready, logger
 from skeet.venues.sim.exchange import Exchange, ExchangeOptions
 from skeet.venues.sim.instruments import CommissionAsset
+from skeet.venues.sim.orders import UniqueAmong
 from skeet.venues.sim.server import Server
 
 DEFAULT_HOST = "127.0.0.1"
@@ -32,7 +33,12 @@ def main(settings: Settings) -> int:
 
 async def _serve(settings: Settings, exchange: Exchange, stop: StopSignal) -> None:
     address = urlsplit(settings.sim.url)
-    server = Server(exchange, admin_token=settings.sim.admin_token.get_secret_value(), speed=settings.sim.speed)
+    server = Server(
+        exchange,
+        admin_token=settings.sim.admin_token.get_secret_value(),
+        speed=settings.sim.speed,
+        unique_among=UniqueAmong(settings.sim.duplicate_client_ids),
+    )
     port = await server.start(address.hostname or DEFAULT_HOST, address.port or 0)
     logger().info("listening", url=f"http://{address.hostname or DEFAULT_HOST}:{port}", speed=settings.sim.speed)
     announce_ready()

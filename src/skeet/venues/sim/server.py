@@ -13,12 +13,13 @@ import orjson
 from aiohttp import web
 
 from skeet.core.errors import InfrastructureError
+from skeet.streams.crash_points import SIM_BEFORE_ANSWER, reach
 from skeet.venues.sim import private_api, public_api
 from skeet.venues.sim.admin import Admin, FlowControl
-from skeet.venues.sim.behaviour import Behaviour
+from skeet.venues.sim.behaviour import Behaviour, Faults
 from skeet.venues.sim.exchange import Exchange
 from skeet.venues.sim.market_streams import MarketStreams, Subscriber
-from skeet.venues.sim.orders import OrderKind, Rejection
+from skeet.venues.sim.orders import OrderKind, Rejection, UniqueAmong
 from skeet.venues.sim.parameters import Parameters
 from skeet.venues.sim.signing import KeyRing, check_time
 from skeet.venues.sim.sockets import Client, accept, texts
@@ -34,13 +35,20 @@ _UNAUTHORIZED = (-2014, -2015)
 class Server:
     """Serves one exchange. ``start`` binds and returns the port; ``stop`` leaves everything on disk."""
 
-    def __init__(self, exchange: Exchange, *, admin_token: str, speed: float = 1.0) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        *,
+        admin_token: str,
+        speed: float = 1.0,
+        unique_among: UniqueAmong = UniqueAmong.OPEN,
+    ) -> None:
         self.exchange = exchange
         self.keys = KeyRing(exchange.directory)
         for account in exchange.engine.accounts:
             self.keys.pair(account)
         self.flow = FlowControl(speed=speed)
-        self.behaviour = Behaviour()
+        self.behaviour = Behaviour(faults=Faults(duplicate_client_ids=unique_among))
         self._streams = MarketStreams(exchange, self.behaviour)
         self._users = UserStreams(exchange, self.behaviour)
         self._admin = Admin(exchange, self.keys, self.flow, self.behaviour, admin_token)
@@ -129,6 +137,7 @@ class Server:
 
     async def _placed(self, request: web.Request, answer: public_api.Json) -> web.Response:
         """The answer to an order that stands, or what the exchange was told to do to it."""
+        reach(SIM_BEFORE_ANSWER)
         if delay_ms := self.behaviour.faults.answer_delay_ms:
             self.behaviour.happened["delay"] += 1
             await asyncio.sleep(delay_ms / 1_000)

@@ -46,7 +46,8 @@ class UserStreams:
             elif view is not None:
                 execution = _execution_report(event, view)
                 if execution is not None:
-                    self._send(event.account, execution)
+                    for _ in range(self._behaviour.report_copies()):
+                        self._send(event.account, execution)
                 instrument = self._exchange.instruments[view.accepted.symbol]
                 touched.setdefault(event.account, set()).update((instrument.base, instrument.quote))
         for account, assets in touched.items():
@@ -72,9 +73,7 @@ class UserStreams:
     def _send(self, account: str, event: dict[str, Any]) -> None:
         raw = orjson.dumps(event).decode()
         for client, subscription_id in self._clients[account].items():
-            if self._behaviour.silences():
-                continue
-            for _ in range(self._behaviour.report_copies()):
+            if not self._behaviour.silences():
                 client.send(f'{{"subscriptionId":{subscription_id},"event":{raw}}}')
 
 
