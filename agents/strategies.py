@@ -20,6 +20,7 @@ from skeet.agents.strategy_instances import Instance, Instances, fold
 from skeet.agents.strategy_loading import user_folder
 from skeet.agents.strategy_process import HALTED
 from skeet.config import Settings
+from skeet.connections.kafka import connection_environment
 from skeet.core.commands import CancelAllOrders
 from skeet.core.control import StrategyStopped
 from skeet.core.errors import DecodeError, UnknownEvent
@@ -214,7 +215,7 @@ def instance_environment(settings: Settings, instance_id: str) -> dict[str, str]
         "SKEET_KAFKA__LINGER_MS": str(kafka.linger_ms),
         "SKEET_REGISTRY__URL": settings.registry.url,
     }
-    chosen |= chaos_environment(settings)
+    chosen |= chaos_environment(settings) | connection_environment(kafka, settings.registry)
     return {name: os.environ[name] for name in INHERITED if name in os.environ} | chosen
 
 

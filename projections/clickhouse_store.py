@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import clickhouse_connect
 import pyarrow as pa
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from skeet.config import Settings
-from skeet.core.errors import InfrastructureError, InvalidInput
+from skeet.connections.clickhouse import clickhouse_options, raise_clickhouse_refusal
+from skeet.core.errors import InfrastructureError
 from skeet.projections.history import TABLES, UNREADABLE
 from skeet.projections.migrations import migrations_of, pending, statements_of
 
@@ -44,19 +44,11 @@ class HistoryStore:
     """One database of ClickHouse. Not thread-safe; every method may raise InfrastructureError."""
 
     def __init__(self, settings: Settings, suffix: str = "") -> None:
-        if not settings.clickhouse.url:
-            raise InvalidInput(
-                "SKEET_CLICKHOUSE__URL is empty: start the platform with `skeet up`, or name your ClickHouse"
-            )
+        address = clickhouse_options(settings.clickhouse)
         self.database = settings.clickhouse.database + suffix
-        address = urlsplit(settings.clickhouse.url)
         with translated(settings.clickhouse.url):
             self._client: Any = clickhouse_connect.get_client(
-                interface=address.scheme,
-                host=address.hostname,
-                port=address.port or (8443 if address.scheme == "https" else 8123),
-                username=settings.clickhouse.user,
-                password=settings.clickhouse.password.get_secret_value(),
+                **address,
                 database="default",
                 connect_timeout=CONNECT_TIMEOUT_S,
                 send_receive_timeout=STATEMENT_TIMEOUT_S,
@@ -184,6 +176,8 @@ def translated(where: str) -> Iterator[None]:
     try:
         yield
     except ClickHouseError as error:
+        raise_clickhouse_refusal(error)
         raise InfrastructureError(f"ClickHouse {where}: {' '.join(str(error).split())[:500]}") from error
     except OSError as error:
+        raise_clickhouse_refusal(error)
         raise InfrastructureError(f"ClickHouse {where}: {error}") from error

@@ -16,7 +16,8 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from skeet.config import Settings
-from skeet.core.errors import InfrastructureError, InvalidInput
+from skeet.connections.postgres import postgres_options, postgres_refusals
+from skeet.core.errors import InfrastructureError
 from skeet.core.record import Record
 from skeet.projections.account_rows import ADDED_TABLES, PRIMARY_KEYS, Key, Row, Rows, fold, keys_of
 from skeet.projections.migrations import migrations_of, pending
@@ -42,15 +43,11 @@ class AccountStore:
     """One schema of one database, over one connection. Not thread-safe; methods may raise InfrastructureError."""
 
     def __init__(self, settings: Settings, suffix: str = "") -> None:
-        dsn = settings.postgres.dsn.get_secret_value()
-        if not dsn:
-            raise InvalidInput(
-                "SKEET_POSTGRES__DSN is empty: start the platform with `skeet up`, or name your PostgreSQL"
-            )
+        address = postgres_options(settings.postgres)
         self.schema = settings.postgres.schema_name + suffix
-        with translated():
+        with translated(), postgres_refusals():
             self.connection = psycopg.connect(
-                dsn,
+                **address,
                 autocommit=True,
                 connect_timeout=CONNECT_TIMEOUT_S,
                 application_name="skeet-projection",

@@ -8,6 +8,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from skeet.config import Settings
+from skeet.connections.postgres import postgres_options, postgres_refusals
 from skeet.core.errors import InfrastructureError, InvalidInput
 
 CONNECT_TIMEOUT_S = 5
@@ -69,17 +70,17 @@ def select(settings: Settings, statement: LiteralString, parameters: dict[str, A
     InfrastructureError
         Postgres is away.
     """
-    dsn = settings.postgres.dsn.get_secret_value()
-    if not dsn:
-        raise InvalidInput("SKEET_POSTGRES__DSN is empty: start the platform with `skeet up`, or name your server")
     options = (
         f"-c search_path={settings.postgres.schema_name} -c default_transaction_read_only=on"
         f" -c statement_timeout={STATEMENT_TIMEOUT_MS}"
     )
     try:
-        with psycopg.connect(
-            dsn, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_S, options=options
-        ) as connection:
+        address = postgres_options(settings.postgres)
+        with postgres_refusals():
+            connected = psycopg.connect(
+                **address, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_S, options=options
+            )
+        with connected as connection:
             return connection.execute(statement, parameters or {}).fetchall()
     except psycopg.errors.UndefinedTable as error:
         raise InvalidInput(

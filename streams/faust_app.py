@@ -21,6 +21,7 @@ from typing import Any
 import faust
 
 from skeet.config import Settings
+from skeet.connections.kafka import aiokafka_options
 from skeet.core.control import DeadLetter
 from skeet.core.errors import DecodeError, InfrastructureError, UnknownEvent
 from skeet.core.ids import derive_id
@@ -88,6 +89,7 @@ class FaustHost:
 
     def __init__(self, settings: Settings, codec: Codec, plan: Plan) -> None:
         self.bootstrap = settings.kafka.bootstrap
+        self.security: Mapping[str, Any] = aiokafka_options(settings.kafka)
         self.static_member = plan.static_member
         self.pinned = {topic_name(TOPIC_BY_NAME[name], settings.kafka): p for name, p in plan.pinned.items()}
         self._settings = settings
@@ -345,6 +347,7 @@ class FaustHost:
         app = faust.App(
             group_name(self._settings, self._plan.group),
             broker=";".join(f"kafka://{address}" for address in self.bootstrap.split(",")),
+            broker_credentials=_credentials(self.security),
             store="memory://",
             datadir=Path("/nonexistent"),
             web_enabled=False,
@@ -382,6 +385,19 @@ class FaustHost:
             reason = self._app._crash_reason
             return InfrastructureError(f"Faust crashed: {reason!r}")
         return None
+
+
+def _credentials(security: Mapping[str, Any]) -> faust.types.auth.CredentialsT | None:
+    """The same as Faust's own clients (its producer, which we do not use but it starts) take it."""
+    context = security.get("ssl_context")
+    if "sasl_mechanism" in security:
+        return faust.SASLCredentials(
+            username=security["sasl_plain_username"],
+            password=security["sasl_plain_password"],
+            mechanism=security["sasl_mechanism"],
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context is not None else None
 
 
 def _restored(stage: Stage, starts: Mapping[Partition, int]) -> tuple[Any, Sequence[Out[Any]]]:

@@ -36,6 +36,7 @@ class Host(Protocol):
     """What the driver asks of whoever runs the machines."""
 
     bootstrap: str
+    security: Mapping[str, Any]
     static_member: str
     pinned: dict[str, int]
 
@@ -106,6 +107,7 @@ class CommittedReader(AIOKafkaConsumerThread):  # type: ignore[misc]  # untyped 
             group_id=self.app.conf.id,
             group_instance_id=host.static_member or None,
             partition_assignment_strategy=[assignor],
+            **host.security,
             isolation_level="read_committed",
             enable_auto_commit=False,
             auto_offset_reset="earliest",

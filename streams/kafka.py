@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
 from skeet.config import Settings
-from skeet.core.errors import InvalidInput
+from skeet.connections.kafka import kafka_options, require_kafka
 
 RETRY_BACKOFF_MS = 1
 """librdkafka's 100 ms would be waited between back-to-back transactions; a broker answers "concurrent" for under 2 ms."""
@@ -25,10 +25,9 @@ TRANSACTION_TIMEOUT_MS = 15_000
 
 
 def _common(settings: Settings, client_id: str) -> dict[str, Any]:
-    if not settings.kafka.bootstrap:
-        raise InvalidInput("SKEET_KAFKA__BOOTSTRAP is empty: start the platform with `skeet up`, or name your brokers")
-    return {
-        "bootstrap.servers": settings.kafka.bootstrap,
+    options = kafka_options(settings.kafka)
+    require_kafka(settings.kafka)
+    return options | {
         "client.id": client_id,
         "retry.backoff.ms": RETRY_BACKOFF_MS,
         "retry.backoff.max.ms": RETRY_BACKOFF_MAX_MS,

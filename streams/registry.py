@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from skeet.config import Settings
+from skeet.connections.registry import raise_registry_refusal, registry_options
 from skeet.core.errors import InfrastructureError, InvalidInput
 from skeet.core.record import Event
 from skeet.schemas.catalogue import committed_schema, full_name
@@ -44,12 +45,11 @@ def register_all(settings: Settings) -> Codec:
 
 
 def _codec(settings: Settings, *, register: bool) -> Codec:
+    import httpx2
     from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
     from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-    if not settings.registry.url:
-        raise InvalidInput("SKEET_REGISTRY__URL is empty: start the platform with `skeet up`, or name your registry")
-    client = SchemaRegistryClient({"url": settings.registry.url})
+    client = SchemaRegistryClient(registry_options(settings.registry))
     ids: dict[type[Event], int] = {}
     for topic in TOPICS:
         for event_class in topic.events:
@@ -62,9 +62,11 @@ def _codec(settings: Settings, *, register: bool) -> Codec:
                     else client.lookup_schema(subject, schema).schema_id
                 )
             except SchemaRegistryError as error:
+                raise_registry_refusal(error, error.http_status_code)
                 remedy = "" if register else "; run `skeet topics apply`"
                 raise InvalidInput(f"schema {subject}: {error.error_message}{remedy}") from error
-            except OSError as error:
+            except (OSError, httpx2.HTTPError) as error:
+                raise_registry_refusal(error)
                 raise InfrastructureError(f"registry {settings.registry.url}: {error}") from error
 
     def fetch(schema_id: int) -> Mapping[str, Any]:

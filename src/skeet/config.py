@@ -43,10 +43,29 @@ class KafkaSettings(Section):
     replication_factor: int = Field(1, ge=1, le=9, description="copies of each partition")
     # Small batches first: an order path is made of hops of one record. Throughput paths (feed replay, projections) pass their own.
     linger_ms: float = Field(0.5, ge=0, description="how long a producer waits to fill a batch, in ms")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="how to talk to the brokers: SSL encrypts, SASL logs in"
+    )
+    ssl_ca: Path | None = Field(None, description="PEM file of the authority of the brokers' certificates")
+    ssl_certificate: Path | None = Field(None, description="PEM file of our certificate, where brokers ask for one")
+    ssl_key: Path | None = Field(None, description="PEM file of the key of SKEET_KAFKA__SSL_CERTIFICATE")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="how SASL logs in"
+    )
+    sasl_username: str = Field("", description="SASL user")
+    sasl_password: SecretStr = Field(SecretStr(""), description="password of the SASL user")
 
 
 class RegistrySettings(Section):
-    url: str = Field("", description="schema registry address; empty: the built-in registry is started")
+    url: str = Field("", description="schema registry address, http(s); empty: the built-in registry is started")
+    user: str = Field("", description="user of the registry (basic authentication); empty: none")
+    password: SecretStr = Field(SecretStr(""), description="password of the registry's user")
+    ssl_ca: Path | None = Field(None, description="PEM file of the authority of the registry's certificate")
+    listen: str = Field(
+        "", description="host:port where `skeet run registry` listens; empty: the address, which must be loopback then"
+    )
+    tls_certificate: Path | None = Field(None, description="PEM file of the certificate `skeet run registry` serves")
+    tls_key: Path | None = Field(None, description="PEM file of the key of SKEET_REGISTRY__TLS_CERTIFICATE")
 
 
 class PostgresSettings(Section):
@@ -54,6 +73,13 @@ class PostgresSettings(Section):
     schema_name: str = Field(
         "skeet", pattern=r"^[a-z_][a-z0-9_]{0,40}$", description="PostgreSQL schema of the read tables"
     )
+    password: SecretStr = Field(SecretStr(""), description="password of the DSN's user, where the DSN holds none")
+    ssl_mode: Literal["", "disable", "prefer", "require", "verify-ca", "verify-full"] = Field(
+        "", description="TLS to PostgreSQL, as libpq's sslmode; empty: what the DSN says"
+    )
+    ssl_ca: Path | None = Field(None, description="PEM file of the authority of the server's certificate")
+    ssl_certificate: Path | None = Field(None, description="PEM file of our certificate, where the server asks for one")
+    ssl_key: Path | None = Field(None, description="PEM file of the key of SKEET_POSTGRES__SSL_CERTIFICATE")
 
 
 class ClickhouseSettings(Section):
@@ -61,6 +87,8 @@ class ClickhouseSettings(Section):
     user: str = Field("default", description="ClickHouse user")
     password: SecretStr = Field(SecretStr(""), description="ClickHouse password (the embedded engine's token)")
     database: str = Field("skeet", description="ClickHouse database")
+    ssl_ca: Path | None = Field(None, description="PEM file of the authority of ClickHouse's certificate")
+    ssl_verify: bool = Field(True, description="check ClickHouse's certificate; false only for a test")
 
 
 class SimSettings(Section):

@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from skeet.config import KafkaSettings
 from skeet.core.errors import InfrastructureError
 from skeet.local import sampler, watchdog
 from skeet.local.sampler import Sample, Sampler, sample_group
@@ -118,7 +119,7 @@ def test_first_record_behind_an_old_marker_is_given_time_before_anybody_is_resta
 ) -> None:
     restarted: list[str] = []
     script = Scripted(record_at_s=FORGOTTEN_S + 5 * SAMPLE_INTERVAL_S, taken_after_s=taken_after_s)
-    dog = Watchdog("", {"projection": "g"}, lambda _: 0.0, lambda name, _: restarted.append(name), script)
+    dog = Watchdog(KafkaSettings(), {"projection": "g"}, lambda _: 0.0, lambda name, _: restarted.append(name), script)
     while script.now_s < FORGOTTEN_S + 20 * SAMPLE_INTERVAL_S:
         dog.look()
     assert restarted == restarts
@@ -135,9 +136,9 @@ def test_an_aborted_transaction_delivers_nothing(kafka: str) -> None:
         producer.begin_transaction()
         producer.produce(topic, b"x")
         producer.flush(10)
-        assert not sampler.delivers_from(kafka, (topic, 0), 0)
+        assert not sampler.delivers_from({"bootstrap.servers": kafka}, (topic, 0), 0)
         ends(20)
-    assert sampler.delivers_from(kafka, (topic, 0), 0)
+    assert sampler.delivers_from({"bootstrap.servers": kafka}, (topic, 0), 0)
 
 
 @pytest.mark.integration
@@ -180,7 +181,7 @@ def test_assigned_but_idle_group_is_restarted_and_a_working_one_is_not(
     }
     producer = Producer({"bootstrap.servers": kafka})
     restarted: queue.SimpleQueue[str] = queue.SimpleQueue()
-    dog = Watchdog(kafka, groups, lambda _: 0.0, lambda name, _: restarted.put(name))
+    dog = Watchdog(KafkaSettings(bootstrap=kafka), groups, lambda _: 0.0, lambda name, _: restarted.put(name))
     thread = threading.Thread(target=dog.run)
     thread.start()
     try:
@@ -206,7 +207,7 @@ def test_assigned_but_idle_group_is_restarted_and_a_working_one_is_not(
 
 @pytest.mark.integration
 def test_a_sampler_that_died_is_started_again_by_the_next_question(kafka: str) -> None:
-    asking = Sampler(kafka)
+    asking = Sampler(KafkaSettings(bootstrap=kafka))
     try:
         asking.sample("nobody")
         assert asking._child is not None
@@ -219,7 +220,7 @@ def test_a_sampler_that_died_is_started_again_by_the_next_question(kafka: str) -
 
 @pytest.mark.integration
 def test_a_sampler_that_hangs_is_replaced_after_its_deadline(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asking = Sampler(kafka)
+    asking = Sampler(KafkaSettings(bootstrap=kafka))
     try:
         asking.sample("nobody")
         assert asking._child is not None

@@ -10,7 +10,7 @@ import typer
 
 from skeet.cli.arguments import Json
 from skeet.cli.output import MASK, console, print_json
-from skeet.config import Settings, load_settings
+from skeet.config import KafkaSettings, Settings, load_settings
 from skeet.core.errors import InvalidInput
 from skeet.streams.topics import ACCOUNT_EVENTS, MARKET_TRADES, topic_name
 
@@ -62,7 +62,7 @@ def _kafka(settings: Settings) -> tuple[dict[str, str], str]:
         f"""
 bootstrap servers   {bootstrap}
 schema registry     {registry}
-security            none (plaintext, loopback)
+security            {_security(settings.kafka)}
 records             Avro in Confluent framing; read with isolation.level=read_committed
 
 kcat
@@ -86,6 +86,14 @@ Python (pip install "confluent-kafka[avro,schemaregistry]")
 all topics: skeet topics list
 """,
     )
+
+
+def _security(kafka: KafkaSettings) -> str:
+    if kafka.security_protocol == "PLAINTEXT":
+        return "none (plaintext)"
+    authority = f", authority in {kafka.ssl_ca}" if kafka.ssl_ca else ""
+    login = f", {kafka.sasl_mechanism} as {kafka.sasl_username}" if kafka.security_protocol.startswith("SASL") else ""
+    return f"{kafka.security_protocol}{authority}{login}"
 
 
 def _postgres(settings: Settings, *, show: bool) -> tuple[dict[str, str], str]:

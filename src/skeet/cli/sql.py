@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import sys
 from enum import StrEnum
@@ -16,6 +15,8 @@ import typer
 
 from skeet.cli.output import console, table
 from skeet.config import ClickhouseSettings, load_settings
+from skeet.connections.clickhouse import raise_clickhouse_refusal
+from skeet.connections.tls import basic_auth, tls_context
 from skeet.core.errors import InfrastructureError, InvalidInput
 
 MAX_TABLE_ROWS = 500
@@ -65,15 +66,20 @@ def _ask(clickhouse: ClickhouseSettings, text: str, output: Format, timeout_s: i
     }
     if output is Format.TABLE:
         parameters |= {"max_result_rows": str(MAX_TABLE_ROWS), "result_overflow_mode": "break"}
-    login = f"{clickhouse.user}:{clickhouse.password.get_secret_value()}".encode()
-    headers = {"Authorization": f"Basic {base64.b64encode(login).decode()}"}
+    headers = dict(basic_auth(clickhouse.user, clickhouse.password.get_secret_value()))
+    encrypted = clickhouse.url.startswith("https:")
+    setting = "SKEET_CLICKHOUSE__SSL_CA"
+    context = tls_context(clickhouse.ssl_ca, setting=setting, verify=clickhouse.ssl_verify) if encrypted else None
     request = Request(f"{clickhouse.url.rstrip('/')}/?{urlencode(parameters)}", text.encode(), headers)
     try:
-        answer: HTTPResponse = urlopen(request, timeout=timeout_s + 5)
+        answer: HTTPResponse = urlopen(request, timeout=timeout_s + 5, context=context)
         return answer
     except HTTPError as error:
-        raise InvalidInput(f"ClickHouse refused: {_reason(error.read().decode(errors='replace'))}") from error
+        reason = _reason(error.read().decode(errors="replace"))
+        raise_clickhouse_refusal(InvalidInput(reason))
+        raise InvalidInput(f"ClickHouse refused: {reason}") from error
     except (URLError, TimeoutError) as error:
+        raise_clickhouse_refusal(error)
         raise InfrastructureError(f"ClickHouse at {clickhouse.url} does not answer: {error}") from error
 
 

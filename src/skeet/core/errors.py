@@ -4,7 +4,8 @@ SkeetError
 ├── BugError             ours: an invariant does not hold; the process ends and is restarted
 ├── InvalidInput         the caller's: a bad flag, setting, command or record; the message names field, value, remedy
 │   ├── DecodeError      bytes that are no record of ours (goes to the dead-letter topic with its bytes)
-│   └── UnknownEvent     a record type this version does not know
+│   ├── UnknownEvent     a record type this version does not know
+│   └── CredentialError  a server refuses our certificate, name or password, or we its certificate
 ├── VenueError           the venue's: it refused, or its answer makes no sense
 └── InfrastructureError  a broker, store, disk or network that is away: retried with a limit
 
@@ -30,6 +31,10 @@ class DecodeError(InvalidInput):
 
 class UnknownEvent(InvalidInput):
     """A well-formed record of a type that this version does not know."""
+
+
+class CredentialError(InvalidInput):
+    """A server and we do not trust each other. The message names the setting to correct, and never holds a secret."""
 
 
 class VenueError(SkeetError):

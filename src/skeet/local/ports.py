@@ -13,6 +13,7 @@ import psutil
 from skeet.core.errors import InfrastructureError, InvalidInput
 
 LOOPBACK = "127.0.0.1"
+LOOPBACK_HOSTS = frozenset({LOOPBACK, "localhost", "::1"})
 
 
 def free_port() -> int:
@@ -109,7 +110,7 @@ def loopback_port(url: str) -> int:
         the host is not loopback (these servers are for one machine), or there is no port.
     """
     parts = urlsplit(url if "://" in url else f"tcp://{url}")
-    if parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
+    if parts.hostname not in LOOPBACK_HOSTS:
         raise InvalidInput(f"{url!r}: the embedded server listens on loopback only; run a real one for other hosts")
     if parts.port is None:
         raise InvalidInput(f"{url!r} names no port; write http://127.0.0.1:PORT")

@@ -1,22 +1,26 @@
 """A schema registry that speaks Confluent's routes, with its state in ``_schemas`` and nowhere else.
 
 The role ``registry``; ``python -m skeet.local.registry --bootstrap HOST:PORT --port N`` runs one by hand. No deletion:
-a schema whose id stands in a stored record is needed for ever. Loopback only, for it knows no users.
+a schema whose id stands in a stored record is needed for ever. It listens on loopback; beyond it only where
+``SKEET_REGISTRY__LISTEN`` says so, and then only to who knows the password.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hmac
 import json
-from collections.abc import Awaitable, Callable
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
 
-from skeet.config import Settings, load_settings
-from skeet.core.errors import InfrastructureError
-from skeet.local.ports import LOOPBACK, loopback_port, require_free
+from skeet.config import RegistrySettings, Settings, load_settings
+from skeet.connections.tls import basic_auth, present
+from skeet.core.errors import InfrastructureError, InvalidInput, SkeetError
+from skeet.local.ports import LOOPBACK, LOOPBACK_HOSTS, loopback_port, require_free
 from skeet.local.registry_log import RegistryLog
 from skeet.local.registry_state import LogRecord, RegistryError, RegistryState, Version, parse
 from skeet.process import StopSignal, announce_ready, configure_logging, logger
@@ -39,9 +43,9 @@ class Registry:
         for record in log.read():
             self._state.apply(record)
 
-    def application(self) -> web.Application:
-        """The HTTP application."""
-        app = web.Application(middlewares=[_errors_as_json], client_max_size=MAX_BODY_BYTES)
+    def application(self, login: Mapping[str, str]) -> web.Application:
+        """The HTTP application; ``login`` is the header that every request must bring (empty: none)."""
+        app = web.Application(middlewares=[_errors_as_json, _requiring(login)], client_max_size=MAX_BODY_BYTES)
         app.add_routes(
             [
                 web.get("/", _empty),
@@ -166,6 +170,19 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         return _json({"error_code": error.status, "message": f"HTTP {error.status} {error.reason}"}, error.status)
 
 
+def _requiring(login: Mapping[str, str]) -> Any:
+    expected = login.get("Authorization", "").encode()
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if expected and not hmac.compare_digest(request.headers.get("Authorization", "").encode(), expected):
+            headers = {"WWW-Authenticate": 'Basic realm="skeet registry"'}
+            return _json({"error_code": 401, "message": "name or password is wrong"}, 401, headers)
+        return await handler(request)
+
+    return check
+
+
 async def _body(request: web.Request) -> dict[str, Any]:
     try:
         body = json.loads(await request.read())
@@ -194,8 +211,8 @@ def _version(version: Version) -> dict[str, Any]:
     }
 
 
-def _json(value: Any, status: int = 200) -> web.Response:
-    return web.Response(text=json.dumps(value), status=status, content_type=CONTENT_TYPE)
+def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(text=json.dumps(value), status=status, content_type=CONTENT_TYPE, headers=headers)
 
 
 async def _empty(_: web.Request) -> web.Response:
@@ -210,8 +227,40 @@ async def _mode(_: web.Request) -> web.Response:
     return _json({"mode": "READWRITE"})
 
 
-async def serve(bootstrap: str, port: int, replication_factor: int = 1) -> int:
+def listening_at(registry: RegistrySettings) -> tuple[str, int]:
+    """Host and port to listen on.
+
+    Raises
+    ------
+    InvalidInput
+        no port; or a place beyond loopback without a password for it.
+    """
+    if not registry.listen:
+        return LOOPBACK, loopback_port(registry.url)
+    host, _, port = registry.listen.rpartition(":")
+    if not host or not port.isdigit():
+        raise InvalidInput(f"SKEET_REGISTRY__LISTEN is {registry.listen!r}; expected HOST:PORT, such as 0.0.0.0:8081")
+    if host not in LOOPBACK_HOSTS and not (registry.user and registry.password.get_secret_value()):
+        raise InvalidInput(
+            f"SKEET_REGISTRY__LISTEN is {registry.listen!r}, beyond this machine: set SKEET_REGISTRY__USER and"
+            " SKEET_REGISTRY__PASSWORD, or strangers could register schemas"
+        )
+    return host, int(port)
+
+
+def _tls(registry: RegistrySettings) -> ssl.SSLContext | None:
+    files = {"certificate": registry.tls_certificate, "key": registry.tls_key}
+    if not present("SKEET_REGISTRY__TLS_", files):
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(str(registry.tls_certificate), str(registry.tls_key) if registry.tls_key else None)
+    return context
+
+
+async def serve(settings: Settings) -> int:
     """Serve until SIGTERM (0) or until the log is lost (1)."""
+    registry_settings = settings.registry
+    host, port = listening_at(registry_settings)
     stop = StopSignal().install()
     lost: list[bool] = []
 
@@ -220,10 +269,11 @@ async def serve(bootstrap: str, port: int, replication_factor: int = 1) -> int:
         stop.stop()
 
     require_free("the registry", port)
-    registry = Registry(RegistryLog(bootstrap, replication_factor), lose)
-    runner = web.AppRunner(registry.application(), access_log=None)
+    registry = Registry(RegistryLog(settings.kafka), lose)
+    login = basic_auth(registry_settings.user, registry_settings.password.get_secret_value())
+    runner = web.AppRunner(registry.application(login), access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, LOOPBACK, port).start()
+    await web.TCPSite(runner, host, port, ssl_context=_tls(registry_settings)).start()
     announce_ready()
     await stop.wait_async()
     await runner.cleanup()
@@ -232,8 +282,7 @@ async def serve(bootstrap: str, port: int, replication_factor: int = 1) -> int:
 
 def main(settings: Settings) -> int:
     """The role ``registry``."""
-    port = loopback_port(settings.registry.url)
-    return asyncio.run(serve(settings.kafka.bootstrap, port, settings.kafka.replication_factor))
+    return asyncio.run(serve(settings))
 
 
 def foreground() -> int:
@@ -242,10 +291,13 @@ def foreground() -> int:
     parser.add_argument("--bootstrap", required=True, help="Kafka's address")
     parser.add_argument("--port", type=int, required=True)
     chosen = parser.parse_args()
-    configure_logging("registry", load_settings().log_level)
+    settings = load_settings()
+    configure_logging("registry", settings.log_level)
+    kafka = settings.kafka.model_copy(update={"bootstrap": chosen.bootstrap})
+    registry = settings.registry.model_copy(update={"url": f"http://{LOOPBACK}:{chosen.port}"})
     try:
-        return asyncio.run(serve(chosen.bootstrap, chosen.port))
-    except InfrastructureError as error:
+        return asyncio.run(serve(settings.model_copy(update={"kafka": kafka, "registry": registry})))
+    except SkeetError as error:
         logger().error(str(error))
         return 1
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from skeet.config import KafkaSettings
+from skeet.connections.kafka import kafka_options, require_kafka
 from skeet.core.errors import InfrastructureError
 from skeet.local.registry_state import LogRecord
 
@@ -21,12 +24,13 @@ BROKER_DEADLINE_S = 30.0
 class RegistryLog:
     """``read()`` once, then ``append()``; both raise InfrastructureError when the broker does not answer in time."""
 
-    def __init__(self, bootstrap: str, replication_factor: int) -> None:
-        self._bootstrap = bootstrap
-        _ensure_topic(bootstrap, replication_factor)
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._options = kafka_options(kafka)
+        require_kafka(kafka)
+        _ensure_topic(self._options, kafka.replication_factor)
         self._producer = Producer(
             {
-                "bootstrap.servers": bootstrap,
+                **self._options,
                 "transactional.id": WRITER,
                 "acks": "all",
                 "retry.backoff.ms": 1,  # the default of 100 delays every small transaction by as much
@@ -43,7 +47,7 @@ class RegistryLog:
         """Every committed record from the start to the end as it stands now."""
         consumer = Consumer(
             {
-                "bootstrap.servers": self._bootstrap,
+                **self._options,
                 "group.id": WRITER,
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
@@ -80,8 +84,8 @@ class RegistryLog:
             raise InfrastructureError(f"{TOPIC} did not take a record: {error.args[0].str()}") from error
 
 
-def _ensure_topic(bootstrap: str, replication_factor: int) -> None:
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+def _ensure_topic(options: dict[str, Any], replication_factor: int) -> None:
+    admin = AdminClient(options)
     topic = NewTopic(
         TOPIC, num_partitions=1, replication_factor=replication_factor, config={"cleanup.policy": "compact"}
     )

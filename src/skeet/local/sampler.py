@@ -20,6 +20,8 @@ from typing import Any
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from skeet.config import KafkaSettings
+from skeet.connections.kafka import kafka_options
 from skeet.core.errors import InfrastructureError
 
 REQUEST_TIMEOUT_S = 5.0
@@ -41,8 +43,8 @@ class Sample:
 class Sampler:
     """Asks the child. Both questions raise InfrastructureError when Kafka, or the child, has no answer."""
 
-    def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._options = kafka_options(kafka)
         self._child: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
         self._closed = False
@@ -89,8 +91,11 @@ class Sampler:
         if self._closed:
             raise InfrastructureError("the sampler is closed")
         if self._child is None or self._child.poll() is not None:
-            command = [sys.executable, "-m", "skeet.local.sampler", self._bootstrap]
+            command = [sys.executable, "-m", "skeet.local.sampler"]
             self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            # Its first line, not an argument: a command line is everybody's to read, and options may hold a password.
+            assert self._child.stdin is not None
+            self._child.stdin.write(json.dumps(self._options) + "\n")
         return self._child
 
 
@@ -115,7 +120,7 @@ def sample_group(client: AdminClient, group: str) -> Sample:
     return Sample(at_s=time.monotonic(), committed=positions, end=ends)
 
 
-def delivers_from(bootstrap: str, place: Partition, position: int) -> bool:
+def delivers_from(options: Mapping[str, Any], place: Partition, position: int) -> bool:
     """Whether a read_committed reader is delivered anything from ``position`` on.
 
     Markers and aborted records (each transactional producer warms up with one) move a partition's end for nobody.
@@ -123,7 +128,7 @@ def delivers_from(bootstrap: str, place: Partition, position: int) -> bool:
     """
     client = Consumer(
         {
-            "bootstrap.servers": bootstrap,
+            **options,
             "group.id": "skeet-watchdog",
             "isolation.level": "read_committed",
             "enable.auto.commit": False,
@@ -143,19 +148,20 @@ def delivers_from(bootstrap: str, place: Partition, position: int) -> bool:
         client.close()
 
 
-def main(bootstrap: str) -> None:
-    """The child: answers until its questions end (the supervisor is gone)."""
-    client: Any = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+def main() -> None:
+    """The child: takes the client's options from the first line, and answers until its questions end."""
+    options: dict[str, Any] = json.loads(sys.stdin.readline() or "{}")
+    client: Any = AdminClient({**options, "log_level": 0})
     for line in sys.stdin:
-        sys.stdout.write(json.dumps(_answer(client, bootstrap, json.loads(line))) + "\n")
+        sys.stdout.write(json.dumps(_answer(client, options, json.loads(line))) + "\n")
         sys.stdout.flush()
 
 
-def _answer(client: AdminClient, bootstrap: str, question: list[Any]) -> dict[str, Any]:
+def _answer(client: AdminClient, options: Mapping[str, Any], question: list[Any]) -> dict[str, Any]:
     try:
         if question[0] == "delivers":
             _, topic, number, position = question
-            return {"delivers": delivers_from(bootstrap, (topic, number), position)}
+            return {"delivers": delivers_from(options, (topic, number), position)}
         sample = sample_group(client, question[1])
     except KafkaException as error:
         return {"error": str(error)}
@@ -167,4 +173,4 @@ def _sides(sample: Sample) -> tuple[tuple[str, Mapping[Partition, int]], ...]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -249,7 +249,7 @@ def platform(port_base: int | None = None) -> tuple[Supervisor, Callable[[], Non
     specs = platform_specs(external, settings.kafka.topic_prefix, simulated=settings.feed.venue == "sim")
     supervisor = Supervisor(installation, specs, ports=ports, external=sorted(external))
     groups = {spec.name: spec.group for spec in specs if spec.group}
-    watchdog = Watchdog(load_settings().kafka.bootstrap, groups, supervisor.ready_since, supervisor.restart)
+    watchdog = Watchdog(load_settings().kafka, groups, supervisor.ready_since, supervisor.restart)
     thread = threading.Thread(target=watchdog.run, name="watchdog", daemon=True)
     thread.start()
     return supervisor, watchdog.stop

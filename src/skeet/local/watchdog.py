@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
+from skeet.config import KafkaSettings
 from skeet.core.errors import InfrastructureError
 from skeet.local.sampler import Partition, Sample, Sampler
 from skeet.process import logger
@@ -88,8 +89,8 @@ class Watchdog:
 
     Parameters
     ----------
-    bootstrap
-        Kafka's address.
+    kafka
+        Kafka's address, with TLS and credentials.
     groups
         process name → consumer group.
     ready_since
@@ -100,13 +101,13 @@ class Watchdog:
 
     def __init__(
         self,
-        bootstrap: str,
+        kafka: KafkaSettings,
         groups: Mapping[str, str],
         ready_since: Callable[[str], float | None],
         restart: Callable[[str, str], None],
         sampler: Sampler | None = None,
     ) -> None:
-        self._sampler = sampler or Sampler(bootstrap)
+        self._sampler = sampler or Sampler(kafka)
         self._groups = groups
         self._ready_since = ready_since
         self._restart = restart

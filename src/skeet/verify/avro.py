@@ -12,6 +12,8 @@ from urllib.request import urlopen
 
 import fastavro
 
+from skeet.config import RegistrySettings
+from skeet.connections.registry import raise_registry_refusal, registry_request
 from skeet.verify.findings import CannotVerify
 
 _HEADER = struct.Struct(">bI")
@@ -34,8 +36,9 @@ class Unreadable(ValueError):
 class Decoder:
     """Decodes values; asks the registry once per schema id."""
 
-    def __init__(self, registry_url: str) -> None:
-        self._url = registry_url.rstrip("/")
+    def __init__(self, registry: RegistrySettings) -> None:
+        self._registry = registry
+        self._url = registry.url.rstrip("/")
         self._schemas: dict[int, WriterSchema | None] = {}
 
     def decode(self, value: bytes) -> tuple[WriterSchema, dict[str, Any]]:
@@ -69,13 +72,16 @@ class Decoder:
 
     def _fetch(self, schema_id: int) -> WriterSchema | None:
         try:
-            with urlopen(f"{self._url}/schemas/ids/{schema_id}", timeout=TIMEOUT_S) as answer:
+            request, context = registry_request(self._registry, f"/schemas/ids/{schema_id}")
+            with urlopen(request, timeout=TIMEOUT_S, context=context) as answer:
                 schema = json.loads(json.load(answer)["schema"])
         except HTTPError as error:
             if error.code == 404:
                 return None
+            raise_registry_refusal(error, error.code)
             raise CannotVerify(f"registry {self._url}: HTTP {error.code} for schema {schema_id}") from error
         except (URLError, TimeoutError) as error:
+            raise_registry_refusal(error)
             raise CannotVerify(f"registry {self._url} does not answer: {error}") from error
         fields = frozenset(field["name"] for field in schema["fields"])
         return WriterSchema(schema["name"], fields, fastavro.parse_schema(_without_logical_types(schema)))

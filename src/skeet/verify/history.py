@@ -8,12 +8,12 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from skeet.config import Settings
+from skeet.connections.clickhouse import clickhouse_options, raise_clickhouse_refusal
 from skeet.verify.avro import WriterSchema
 from skeet.verify.columns import SEPARATOR, TABLE_OF_TOPIC, NoRule, StoredColumn, row_sql, row_text
 from skeet.verify.findings import CannotVerify, Check
@@ -209,17 +209,13 @@ def _store_of(mark: str) -> str:
 def _client(settings: Settings) -> Any:
     if not settings.clickhouse.url:
         raise CannotVerify("SKEET_CLICKHOUSE__URL is empty: start the platform with `skeet up`, or name your server")
-    address = urlsplit(settings.clickhouse.url)
     try:
         return clickhouse_connect.get_client(
-            interface=address.scheme,
-            host=address.hostname,
-            port=address.port or 8123,
-            username=settings.clickhouse.user,
-            password=settings.clickhouse.password.get_secret_value(),
+            **clickhouse_options(settings.clickhouse),
             database="default",
             autogenerate_session_id=False,
             query_limit=0,
         )
     except (ClickHouseError, OSError) as error:
+        raise_clickhouse_refusal(error)
         raise CannotVerify(f"ClickHouse at {settings.clickhouse.url}: {' '.join(str(error).split())[:300]}") from error

@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from skeet.config import Settings
+from skeet.connections.kafka import kafka_options, require_kafka
 from skeet.verify.avro import Decoder, Unreadable, WriterSchema
 from skeet.verify.findings import CannotVerify
 
@@ -47,8 +48,10 @@ class Log:
                 "SKEET_KAFKA__BOOTSTRAP or SKEET_REGISTRY__URL is empty: start the platform with `skeet up`"
             )
         self._prefix = settings.kafka.topic_prefix
-        self._common = {"bootstrap.servers": settings.kafka.bootstrap, "client.id": "skeet-verify"}
-        self._decoder = Decoder(settings.registry.url)
+        self._bootstrap = settings.kafka.bootstrap
+        self._common = kafka_options(settings.kafka) | {"client.id": "skeet-verify"}
+        require_kafka(settings.kafka)
+        self._decoder = Decoder(settings.registry)
 
     def places(self, topics: Iterable[str]) -> list[Place]:
         """Every partition that the broker has of the topics.
@@ -62,7 +65,7 @@ class Log:
         try:
             existing = AdminClient(self._common).list_topics(timeout=TIMEOUT_S).topics
         except KafkaException as error:
-            raise CannotVerify(f"Kafka at {self._common['bootstrap.servers']} does not answer: {error}") from error
+            raise CannotVerify(f"Kafka at {self._bootstrap} does not answer: {error}") from error
         missing = [topic for topic in wanted if self._prefix + topic not in existing]
         if missing:
             raise CannotVerify(f"topic {self._prefix}{missing[0]} is missing: run `skeet topics apply`")

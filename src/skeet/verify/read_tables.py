@@ -13,6 +13,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from skeet.config import Settings
+from skeet.connections.postgres import postgres_options, postgres_refusals
 from skeet.verify.amounts import from_avro, from_decimal, shown
 from skeet.verify.books import Books, OrderFacts, Values
 from skeet.verify.controls import Controls
@@ -313,14 +314,16 @@ def _strategy(offset: int, name: str, values: Values) -> Row:
 
 
 def _snapshot(settings: Settings) -> dict[str, list[Row]]:
-    dsn = settings.postgres.dsn.get_secret_value()
-    if not dsn:
+    if not settings.postgres.dsn.get_secret_value():
         raise CannotVerify("SKEET_POSTGRES__DSN is empty: start the platform with `skeet up`, or name your server")
     try:
         schema = f"-c search_path={settings.postgres.schema_name}"
-        with psycopg.connect(
-            dsn, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_S, options=schema
-        ) as connection:
+        options = postgres_options(settings.postgres)
+        with postgres_refusals():
+            connected = psycopg.connect(
+                **options, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_S, options=schema
+            )
+        with connected as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True
             return {table: _all(connection, table) for table in TABLES}
