@@ -186,6 +186,7 @@ class StrategyProcess:
             instance_id=self._instance.instance_id,
             code_version=code_version(strategy, parameters),
             instrument=self._find_instrument(started.event.instrument_id),
+            epoch=started.at.offset,
         )
         log = logger().bind(instance=self._instance.instance_id)
         return StrategyMachine(strategy(parameters), identity, lambda text, values: log.info(text, **values))

@@ -65,6 +65,8 @@ ACCOUNT_EVENTS: tuple[type[Event], ...] = (
     accounts.BalanceDiffered,
     accounts.ExternalOrderFound,
     accounts.ControlApplied,
+    accounts.RulesApplied,
+    accounts.StateMarked,
     accounts.AccountHalted,
 )
 CONTROL: tuple[type[Event], ...] = (
