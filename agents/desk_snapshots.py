@@ -79,15 +79,12 @@ class SnapshotReader:
         return restored
 
 
-class Snapshots:
+class Snapshots(SnapshotReader):
     """Writes and reads the snapshots of this desk."""
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
-        self._settings = settings
-        self._codec = codec
+        super().__init__(settings, codec)
         self._publisher = Publisher(settings, codec, producer(settings, f"desk-snapshots-{settings.desk.slot}"))
-        self._reader = SnapshotReader(settings, codec)
-        self._code_version = folding_code_version()
 
     def write(self, partition: int, next_offset: int, states: Iterable[AccountState], written: dict[str, int]) -> None:
         """Queue the snapshots of the accounts that changed since ``written`` (updated), and the manifest.
@@ -118,10 +115,6 @@ class Snapshots:
             self._publisher.flush()
         except InfrastructureError as error:
             logger().warning("snapshots not written", error=str(error))
-
-    def read(self, partition: int) -> Restored:
-        """The newest snapshots of the partition that this code may use; empty where there are none."""
-        return self._reader.read(partition)
 
     def _out(self, partition: int, next_offset: int, account_id: str, version: int, content: bytes) -> Out[Any]:
         snapshot = AccountSnapshot(
