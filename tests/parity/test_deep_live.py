@@ -82,9 +82,11 @@ class Trader:
         self.publish(COMMANDS.name, account, event, meta)
         return meta.event_id
 
-    def order(self, account: str, quantity: str = "0.1", price: str | None = "99") -> str:
+    def order(
+        self, account: str, quantity: str = "0.1", price: str | None = "99", book: str = "manual", epoch: int = 0
+    ) -> str:
         return self.command(
-            account, commands.SubmitOrder, book_id="manual", instrument_id=SYMBOL, side=Side.BUY,
+            account, commands.SubmitOrder, book_id=book, instrument_id=SYMBOL, side=Side.BUY, epoch=epoch,
             order_type=OrderType.LIMIT if price else OrderType.MARKET,
             time_in_force=TimeInForce.GTC if price else TimeInForce.IOC, post_only=False, quantity=Decimal(quantity),
             limit_price=Decimal(price) if price else None, code_version="", rule="test",
@@ -101,6 +103,9 @@ class Trader:
             "ts_event": now, "ts_init": now,
         }  # fmt: skip
         return Meta(**fields | changes)
+
+    def control_events(self) -> list[Record[Any]]:
+        return list(records_until_end(self.settings, self.codec, [CONTROL]))
 
     def events(self) -> list[Record[Any]]:
         return list(records_until_end(self.settings, self.codec, [ACCOUNT_EVENTS]))
@@ -166,6 +171,18 @@ def test_deep_verify_agrees_with_two_desks_in_any_process_and_names_a_forged_dep
         for _ in range(6):
             trader.order(account, quantity="0.2")
     work(second, 12)
+    for _ in range(2):
+        trader.control(
+            control.StrategyStarted(
+                instance_id="alpha", strategy="x", instrument_id=SYMBOL, parameters="{}", code_version=""
+            )
+        )
+    starts = [r for r in trader.control_events() if isinstance(r.event, control.StrategyStarted)]
+    zombie, owner = (trader.order("alice", book="alpha", epoch=start.at.offset) for start in starts)
+    work(second, 2)
+    outcome = {r.meta.causation_id: r.event for r in trader.events() if r.meta}
+    assert [breach.control for breach in outcome[zombie].breaches] == ["epoch"], "a zombie's order is refused"
+    assert type(outcome[owner]).__name__ == "OrderAuthorized"
     trader.control(control.KillSwitchSet(scope="tenant:main", active=True, cancel_open=True, reason="drill"))
     trader.control(control.SessionMark(label="end"))
     deadline = time.monotonic() + DEADLINE_S
