@@ -178,9 +178,13 @@ def test_deep_verify_agrees_with_two_desks_in_any_process_and_names_a_forged_dep
             )
         )
     starts = [r for r in trader.control_events() if isinstance(r.event, control.StrategyStarted)]
+    deadline = time.monotonic() + DEADLINE_S
+    while sum(getattr(r.event, "control_offset", -1) >= starts[-1].at.offset for r in trader.events()) < 2:
+        assert time.monotonic() < deadline, "the desk did not read the second start"
+        second.step()
     zombie, owner = (trader.order("alice", book="alpha", epoch=start.at.offset) for start in starts)
     work(second, 2)
-    outcome = {r.meta.causation_id: r.event for r in trader.events() if r.meta}
+    outcome: dict[str, Any] = {r.meta.causation_id: r.event for r in trader.events() if r.meta}
     assert [breach.control for breach in outcome[zombie].breaches] == ["epoch"], "a zombie's order is refused"
     assert type(outcome[owner]).__name__ == "OrderAuthorized"
     trader.control(control.KillSwitchSet(scope="tenant:main", active=True, cancel_open=True, reason="drill"))
