@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -149,52 +150,93 @@ def deep(settings: Settings, seed: str, zone: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_deep_verify_agrees_with_two_desks_in_any_process_and_names_a_forged_deposit(
-    trader: Trader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(desk_books, "MARK_EVERY", 10)
-    first = Desk(trader.settings, trader.codec)
-    first.start()
+def first_desk(trader: Trader) -> None:
+    """Two accounts trade; some orders are refused; the desk leaves snapshots."""
+    desk = Desk(trader.settings, trader.codec)
+    desk.start()
     for account in ("alice", "bob"):
         trader.command(account, commands.OpenAccount, venue="sim", label=account)
         trader.command(account, commands.Deposit, asset="USDT", amount=Decimal(10_000), external_ref=account)
     orders = [trader.order(account, price=price) for account in ("alice", "bob") for price in ("99", "98", None, "400")]
-    work(first, 12)
+    work(desk, 12)
     trader.command("alice", commands.CancelOrder, order_id=orders[0], book_id="manual", code_version="", rule="")
     trader.order("bob", quantity="99999")
-    work(first, 2)
-    first.close()
+    work(desk, 2)
+    desk.close()
 
-    second = Desk(trader.settings, trader.codec)  # from the snapshots; under the same settings
-    second.start()
+
+def second_desk(trader: Trader) -> None:
+    """From the snapshots: more orders, a zombie of an instance that was started again, a kill switch, a session's end."""
+    desk = Desk(trader.settings, trader.codec)
+    desk.start()
     for account in ("alice", "bob"):
         for _ in range(6):
             trader.order(account, quantity="0.2")
-    work(second, 12)
+    work(desk, 12)
+    assert_zombie_is_refused(trader, desk)
+    trader.control(control.KillSwitchSet(scope="tenant:main", active=True, cancel_open=True, reason="drill"))
+    trader.control(control.SessionMark(label="end"))
+    step_until(
+        desk,
+        lambda: sum(isinstance(e, StateMarked) and e.reason == "session mark end" for e in bodies(trader)) == 2,
+        "marks of the session's end in both partitions",
+    )
+    desk.close()
+
+
+def assert_zombie_is_refused(trader: Trader, desk: Desk) -> None:
     for _ in range(2):
         trader.control(
             control.StrategyStarted(
                 instance_id="alpha", strategy="x", instrument_id=SYMBOL, parameters="{}", code_version=""
             )
         )
-    starts = [r for r in trader.control_events() if isinstance(r.event, control.StrategyStarted)]
-    deadline = time.monotonic() + DEADLINE_S
-    while sum(getattr(r.event, "control_offset", -1) >= starts[-1].at.offset for r in trader.events()) < 2:
-        assert time.monotonic() < deadline, "the desk did not read the second start"
-        second.step()
-    zombie, owner = (trader.order("alice", book="alpha", epoch=start.at.offset) for start in starts)
-    work(second, 2)
+    starts = [r.at.offset for r in trader.control_events() if isinstance(r.event, control.StrategyStarted)]
+    step_until(
+        desk,
+        lambda: sum(getattr(event, "control_offset", -1) >= starts[-1] for event in bodies(trader)) == 2,
+        "the second start applied by both partitions",
+    )
+    zombie, owner = (trader.order("alice", book="alpha", epoch=start) for start in starts)
+    work(desk, 2)
     outcome: dict[str, Any] = {r.meta.causation_id: r.event for r in trader.events() if r.meta}
-    assert [breach.control for breach in outcome[zombie].breaches] == ["epoch"], "a zombie's order is refused"
+    assert [breach.control for breach in outcome[zombie].breaches] == ["epoch"]
     assert type(outcome[owner]).__name__ == "OrderAuthorized"
-    trader.control(control.KillSwitchSet(scope="tenant:main", active=True, cancel_open=True, reason="drill"))
-    trader.control(control.SessionMark(label="end"))
+
+
+def bodies(trader: Trader) -> list[Any]:
+    return [record.event for record in trader.events()]
+
+
+def step_until(desk: Desk, condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + DEADLINE_S
-    while sum(isinstance(r.event, StateMarked) and r.event.reason == "session mark end" for r in trader.events()) < 2:
-        assert time.monotonic() < deadline, "no marks of the session's end"
-        second.step()
-    second.close()
-    marks = [r.event for r in trader.events() if isinstance(r.event, StateMarked)]
+    while not condition():
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        desk.step()
+
+
+def forge_a_deposit(trader: Trader) -> str:
+    """A writer that is not the desk; returns where its event stands."""
+    alice = [r.meta for r in trader.events() if r.meta and r.meta.account_id == "alice"]
+    version, partition = alice[-1].stream_version + 1, partition_of(b"alice", 2)
+    forged = trader.meta(
+        "alice",
+        event_id=account_event_id(AccountId("alice"), version),
+        cause_at=f"orders.commands.v1/{partition}/0",
+        stream_version=version,
+    )
+    money = FundsDeposited(asset="USDT", amount=Decimal(1), external_ref="forged", postings=())
+    trader.publish(ACCOUNT_EVENTS.name, "alice", money, forged, partition)
+    return str(max(r.at for r in trader.events() if r.at.partition == partition))
+
+
+def test_deep_verify_agrees_with_two_desks_in_any_process_and_names_a_forged_deposit(
+    trader: Trader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk_books, "MARK_EVERY", 10)
+    first_desk(trader)
+    second_desk(trader)
+    marks = [event for event in bodies(trader) if isinstance(event, StateMarked)]
     assert any(mark.reason == "events" for mark in marks)
 
     found = deep(trader.settings, seed="1", zone="Asia/Tokyo")
@@ -204,21 +246,9 @@ def test_deep_verify_agrees_with_two_desks_in_any_process_and_names_a_forged_dep
     assert found["compared"]["D"]["decided events"] > 30
     assert deep(trader.settings, seed="42", zone="America/New_York")["hashes"] == found["hashes"]
 
-    alice = [r for r in trader.events() if r.meta and r.meta.account_id == "alice"]
-    assert alice[-1].meta is not None
-    version = alice[-1].meta.stream_version + 1
-    partition = partition_of(b"alice", 2)
-    forged = trader.meta(
-        "alice",
-        event_id=account_event_id(AccountId("alice"), version),
-        cause_at=f"orders.commands.v1/{partition}/0",
-        stream_version=version,
-    )
-    money = FundsDeposited(asset="USDT", amount=Decimal(1), external_ref="forged", postings=())
-    trader.publish(ACCOUNT_EVENTS.name, "alice", money, forged, partition)
+    at = forge_a_deposit(trader)
     tampered = deep(trader.settings, seed="3", zone="UTC")
     assert tampered["exit_code"] == 1
-    end = max(r.at.offset for r in trader.events() if r.at.partition == partition)
-    assert f"accounts.events.v1/{partition}/{end}" in tampered["first"]
+    assert at in tampered["first"]
     assert "FundsDeposited" in tampered["first"]
     assert tampered["hashes"] != found["hashes"]
