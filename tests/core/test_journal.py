@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -220,9 +221,10 @@ def test_what_cannot_be_remembered_is_named_with_its_place() -> None:
 @pytest.mark.parametrize(
     "content",
     [b"", b"\xff", b"[]", b'["nothing",1]', b'["object","os:system",[]]', b'["object","no.such:Class",[]]',
-     b'["enum","builtins:dict","x"]', b'["object","decimal:Decimal",[]]', b'["decimal","x"]'],
+     b'["enum","builtins:dict","x"]', b'["object","decimal:Decimal",[]]', b'["object","threading:Thread",[]]', b'["decimal","x"]'],
 )  # fmt: skip
 def test_bytes_that_are_no_memory_raise_only_our_error(content: bytes) -> None:
+    assert threading.Thread, "a loaded class that is no dataclass"
     with pytest.raises(DecodeError):
         memory_from_bytes(content)
 
