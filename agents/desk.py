@@ -95,6 +95,7 @@ class Desk:
                 break
             outs += produced
             done += 1
+        outs += self._deciding.marks()
         if self._commit(self._inputs, outs, messages[:done]) and done < len(messages):
             self._inputs.rewind()
         self._books.snapshot_due(idle=not polled)

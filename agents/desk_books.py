@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from skeet.agents.desk_snapshots import Snapshots, partition_account
 from skeet.config import Settings
+from skeet.core.account_snapshot import account_digest, memory_hash
 from skeet.core.account_state import AccountState, evolve
-from skeet.core.accounts import AccountEvent
+from skeet.core.accounts import AccountEvent, StateMarked
 from skeet.core.errors import BugError, InfrastructureError
 from skeet.core.record import Meta
 from skeet.core.values import exact_arithmetic
@@ -17,15 +18,23 @@ from skeet.schemas.codec import Codec
 from skeet.streams.reading import Partition, messages_until_end, record_of, written_offsets
 from skeet.streams.topics import ACCOUNT_EVENTS, topic_name
 
+MARK_EVERY = 500
+"""Events of a partition between two StateMarked: what a replay finds wrong, it finds within this many events."""
 BUSY_FACTOR = 2
 """A desk that never rests takes its snapshots this many times later."""
 
 
 @dataclass(slots=True, kw_only=True)
 class PartitionBooks:
-    """Accounts of one partition up to ``next_offset`` (excluded) of ``accounts.events.v1``."""
+    """Accounts of one partition up to ``next_offset`` (excluded) of ``accounts.events.v1``.
+
+    ``event_count`` is how many events the partition holds, of all its accounts. ``digests`` are of the accounts' memory,
+    each with the version it was taken at.
+    """
 
     next_offset: int = 0
+    event_count: int = 0
+    digests: dict[str, tuple[int, str]] = field(default_factory=dict)
     states: dict[str, AccountState] = field(default_factory=dict)
     events_since_snapshot: int = 0
     written: dict[str, int] = field(default_factory=dict)
@@ -93,6 +102,27 @@ class Books:
         books = self._owned[partition]
         evolve(self.state(partition, meta.account_id), event, meta)
         books.events_since_snapshot += 1
+        books.event_count += 1
+
+    def mark(self, partition: int, reason: str) -> StateMarked:
+        """What this desk remembers of the partition now; only accounts that changed since the last mark are serialised."""
+        books = self._owned[partition]
+        for state in books.states.values():
+            taken_at, _ = books.digests.get(state.account_id, (0, ""))
+            if state.version != taken_at:
+                books.digests[state.account_id] = (state.version, account_digest(state))
+        digests = {account_id: digest for account_id, (_, digest) in books.digests.items()}
+        return StateMarked(
+            marked_events=books.event_count,
+            account_count=len(digests),
+            state_hash=memory_hash(digests),
+            reason=reason,
+        )
+
+    def mark_due(self, partition: int) -> bool:
+        """Whether :data:`MARK_EVERY` events came since the partition's last mark."""
+        last = self.state(partition, partition_account(partition)).marked_events
+        return self._owned[partition].event_count - last >= MARK_EVERY
 
     def committed(self, ends: Mapping[Partition, int]) -> None:
         """A transaction is in the log: note the new ends."""
@@ -124,7 +154,12 @@ class Books:
     def _restored(self, partition: int) -> PartitionBooks:
         restored = self._snapshots.read(partition)
         written = {account_id: state.version for account_id, state in restored.states.items()}
-        return PartitionBooks(next_offset=restored.next_offset, states=restored.states, written=written)
+        return PartitionBooks(
+            next_offset=restored.next_offset,
+            event_count=sum(written.values()),
+            states=restored.states,
+            written=written,
+        )
 
 
 def _fold_one(books: PartitionBooks, event: AccountEvent, meta: Meta) -> None:
@@ -144,3 +179,4 @@ def _fold_one(books: PartitionBooks, event: AccountEvent, meta: Meta) -> None:
         raise BugError(f"{meta.account_id}: event {meta.stream_version} follows {state.version}; expected no hole")
     evolve(state, event, meta)
     books.events_since_snapshot += 1
+    books.event_count += 1

@@ -14,12 +14,14 @@ from skeet.agents.desk_outside import Outside
 from skeet.agents.desk_snapshots import partition_account
 from skeet.config import Settings
 from skeet.core.account import decide, decide_kill, stamp
-from skeet.core.account_state import AccountState
-from skeet.core.accounts import AccountEvent, AccountHalted, ControlApplied
-from skeet.core.control import DeadLetter, KillSwitchSet
+from skeet.core.account_snapshot import folding_code_version
+from skeet.core.account_state import AccountState, rules_text
+from skeet.core.accounts import AccountEvent, AccountHalted, ControlApplied, RulesApplied
+from skeet.core.control import DeadLetter, KillSwitchSet, SessionMark
 from skeet.core.errors import DecodeError, InvalidInput, UnknownEvent
 from skeet.core.ids import derive_id
 from skeet.core.record import Meta, Out, Record, TopicPosition
+from skeet.core.risk import RiskRules
 from skeet.core.values import NS_PER_MS, AccountId, PrincipalId, TenantId, exact_arithmetic
 from skeet.process import logger
 from skeet.schemas.codec import Codec
@@ -40,6 +42,8 @@ class DeskInputs:
         self._codec = codec
         self._books = books
         self._outside = outside
+        self._rules = rules_applied(outside.rules)
+        self._last_input: dict[int, Record[Any]] = {}
 
     def outs_of(self, message: Message) -> list[Encoded]:
         """The events that the message causes; a record nobody can read becomes a dead letter and the partition goes on.
@@ -87,6 +91,7 @@ class DeskInputs:
         newest = self._outside.control.offset
         for partition in self._books.partitions:
             pseudo = self._books.state(partition, partition_account(partition))
+            outs += self._rules_said(partition, pseudo)
             if pseudo.control_offset < newest:
                 for record in self._outside.control_records:
                     if record.at.offset > pseudo.control_offset:
@@ -101,7 +106,31 @@ class DeskInputs:
             for state in self._books.states(partition):
                 cancels = decide_kill(state, record.event, record.meta.event_id)
                 outs += self._recorded(partition, state, record, now_ns, cancels)
+        if isinstance(record.event, SessionMark):
+            outs += self._marked(partition, record, f"session mark {record.event.label}".rstrip())
         return outs
+
+    def marks(self) -> list[Encoded]:
+        """StateMarked of every partition that is due, to go into the transaction of the events it covers."""
+        outs: list[Encoded] = []
+        for partition, record in self._last_input.items():
+            if partition in self._books.partitions and self._books.mark_due(partition):
+                outs += self._marked(partition, record, "events")
+        self._last_input.clear()
+        return outs
+
+    def _marked(self, partition: int, record: Record[Any], reason: str) -> list[Encoded]:
+        pseudo = self._books.state(partition, partition_account(partition))
+        now_ns = self._outside.context(record.log_ns).now_ns
+        return self._recorded(partition, pseudo, record, now_ns, (self._books.mark(partition, reason),))
+
+    def _rules_said(self, partition: int, pseudo: AccountState) -> list[Encoded]:
+        """RulesApplied where the partition was decided under other settings, or by other code, until now."""
+        if pseudo.rules == rules_text(self._rules) or not self._outside.control_records:
+            return []
+        genesis = self._outside.control_records[0]
+        now_ns = self._outside.context(genesis.log_ns).now_ns
+        return self._recorded(partition, pseudo, genesis, now_ns, (self._rules,))
 
     def _decided(self, partition: int, account_id: str, record: Record[Any]) -> list[Encoded]:
         state = self._books.state(partition, account_id)
@@ -114,6 +143,7 @@ class DeskInputs:
     ) -> list[Encoded]:
         """Encode all, then take all into the books."""
         metas = stamp(state, record, now_ns, events)
+        self._last_input[partition] = record
         outs = [self._encoded(partition, event, meta) for event, meta in zip(events, metas, strict=True)]
         with exact_arithmetic():
             for event, meta in zip(events, metas, strict=True):
@@ -141,6 +171,17 @@ class DeskInputs:
         if belongs != message.partition():
             raise InvalidInput(f"{account_id} belongs to partition {belongs}; use the murmur2 partitioner")
         return account_id
+
+
+def rules_applied(rules: RiskRules) -> RulesApplied:
+    """What a partition is told about the settings and the code that decide for it."""
+    return RulesApplied(
+        max_quantity=rules.limits.max_quantity,
+        max_notional=rules.limits.max_notional,
+        reference_max_age_ns=rules.reference_max_age_ns,
+        collar_bps=rules.collar_bps,
+        code_version=folding_code_version(),
+    )
 
 
 def _platform_meta(identity: str, cause_at: str, at_ns: int) -> Meta:

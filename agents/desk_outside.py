@@ -39,7 +39,7 @@ class Outside:
         self._settings = settings
         self._codec = codec
         self._client: Consumer = consumer(settings, f"desk-outside-{settings.desk.slot}", enable_partition_eof=True)
-        self._rules = risk_rules(settings)
+        self.rules = risk_rules(settings)
         self._instruments: dict[str, InstrumentDefined] = {}
         self._references: dict[str, SeenReference] = {}
         self._clock_ns = 0
@@ -76,7 +76,7 @@ class Outside:
         return Context(
             now_ns=max(log_ns, self._clock_ns),
             control=self.control,
-            rules=self._rules,
+            rules=self.rules,
             instrument=self._instruments.get(instrument_id),
             reference=self._references.get(instrument_id),
         )

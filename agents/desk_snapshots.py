@@ -44,14 +44,47 @@ def partition_account(partition: int) -> AccountId:
     return AccountId(f"~{partition}")
 
 
-class Snapshots:
-    """Writes and reads the snapshots of this desk."""
+class SnapshotReader:
+    """Reads snapshots; what does not fit together counts as none."""
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
         self._settings = settings
         self._codec = codec
-        self._publisher = Publisher(settings, codec, producer(settings, f"desk-snapshots-{settings.desk.slot}"))
         self._code_version = folding_code_version()
+
+    def read(self, partition: int) -> Restored:
+        """The newest snapshots of the partition that this code may use; empty where there are none."""
+        name = topic_name(ACCOUNT_SNAPSHOTS, self._settings.kafka)
+        newest: dict[str, tuple[AccountSnapshot, int]] = {}
+        for message in messages_until_end(self._settings, [(name, partition)]):
+            record = record_of(self._codec, message, self._settings.kafka.topic_prefix)
+            if record.meta is not None and isinstance(record.event, AccountSnapshot):
+                newest[record.meta.account_id] = (record.event, record.meta.stream_version)
+        return self._fit(newest, f"manifest~{partition}")
+
+    def _fit(self, newest: dict[str, tuple[AccountSnapshot, int]], manifest_id: str) -> Restored:
+        manifest, _ = newest.get(manifest_id, (None, 0))
+        if manifest is None or manifest.code_version != self._code_version:
+            return Restored()
+        restored = Restored(next_offset=manifest.next_offset)
+        for account_id, version in json.loads(zlib.decompress(manifest.state)).items():
+            snapshot, found = newest.get(account_id, (None, 0))
+            if snapshot is None or found < version or snapshot.code_version != self._code_version:
+                return Restored()
+            content = zlib.decompress(snapshot.state)
+            if _sha256(content) != snapshot.state_hash:
+                logger().warning("snapshot does not match its hash", account_id=account_id)
+                return Restored()
+            restored.states[account_id] = state_from_bytes(content)
+        return restored
+
+
+class Snapshots(SnapshotReader):
+    """Writes and reads the snapshots of this desk."""
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        super().__init__(settings, codec)
+        self._publisher = Publisher(settings, codec, producer(settings, f"desk-snapshots-{settings.desk.slot}"))
 
     def write(self, partition: int, next_offset: int, states: Iterable[AccountState], written: dict[str, int]) -> None:
         """Queue the snapshots of the accounts that changed since ``written`` (updated), and the manifest.
@@ -82,32 +115,6 @@ class Snapshots:
             self._publisher.flush()
         except InfrastructureError as error:
             logger().warning("snapshots not written", error=str(error))
-
-    def read(self, partition: int) -> Restored:
-        """The newest snapshots of the partition that this code may use; empty where there are none."""
-        name = topic_name(ACCOUNT_SNAPSHOTS, self._settings.kafka)
-        newest: dict[str, tuple[AccountSnapshot, int]] = {}
-        for message in messages_until_end(self._settings, [(name, partition)]):
-            record = record_of(self._codec, message, self._settings.kafka.topic_prefix)
-            if record.meta is not None and isinstance(record.event, AccountSnapshot):
-                newest[record.meta.account_id] = (record.event, record.meta.stream_version)
-        return self._fit(newest, f"manifest~{partition}")
-
-    def _fit(self, newest: dict[str, tuple[AccountSnapshot, int]], manifest_id: str) -> Restored:
-        manifest, _ = newest.get(manifest_id, (None, 0))
-        if manifest is None or manifest.code_version != self._code_version:
-            return Restored()
-        restored = Restored(next_offset=manifest.next_offset)
-        for account_id, version in json.loads(zlib.decompress(manifest.state)).items():
-            snapshot, found = newest.get(account_id, (None, 0))
-            if snapshot is None or found < version or snapshot.code_version != self._code_version:
-                return Restored()
-            content = zlib.decompress(snapshot.state)
-            if _sha256(content) != snapshot.state_hash:
-                logger().warning("snapshot does not match its hash", account_id=account_id)
-                return Restored()
-            restored.states[account_id] = state_from_bytes(content)
-        return restored
 
     def _out(self, partition: int, next_offset: int, account_id: str, version: int, content: bytes) -> Out[Any]:
         snapshot = AccountSnapshot(

@@ -1,7 +1,8 @@
 """The role ``strategy``: one strategy instance in a process and a consumer group of its own.
 
-It learns what it is from the control topic, warms up from the bars, folds its book from its account's events, and starts at
-the end of the market topics: what happened while it was away is not traded on. It has no venue keys and no credentials of
+It learns what it is from the control topic. After a start it warms up from the bars, folds its book from its account's
+events, and begins at the end of the market topics. A process that takes over from one that died goes on where that one was
+(:mod:`skeet.agents.strategy_resume`): commands that are too late by then expire at the desk. It has no venue keys and no credentials of
 stores; it can only post commands, which the desk judges. A process whose parent died ends itself.
 """
 
@@ -13,12 +14,15 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from skeet.agents.agent_log import AgentLog
 from skeet.agents.strategy_instances import Instance, folded
 from skeet.agents.strategy_loading import code_version, load_strategy, parse_parameters, user_folder
+from skeet.agents.strategy_resume import Fresh, Resumption
 from skeet.config import Settings
 from skeet.core.commands import SubmitOrder
 from skeet.core.errors import InfrastructureError, InvalidInput
 from skeet.core.market import Bar, InstrumentDefined
+from skeet.core.record import Record
 from skeet.core.strategy import TradedInstrument
 from skeet.core.strategy.api import overrides
 from skeet.core.strategy.machine import InstanceIdentity, InstanceState, StrategyMachine
@@ -26,11 +30,12 @@ from skeet.core.values import AccountId, TenantId
 from skeet.process import StopSignal, logger
 from skeet.schemas.codec import Codec
 from skeet.streams.faust_app import FaustHost, Plan
+from skeet.streams.journaling import AgentIdentity
 from skeet.streams.partitioner import partition_of
 from skeet.streams.ranges import Partition, records_between, watermarks
 from skeet.streams.reading import records_until_end
 from skeet.streams.registry import registered_codec
-from skeet.streams.stages import Restored, Stage
+from skeet.streams.stages import Resumed, Stage
 from skeet.streams.topics import (
     ACCOUNT_EVENTS,
     CLOCK,
@@ -113,15 +118,37 @@ class StrategyProcess:
         return Plan(
             role="strategy",
             group=f"strategy-{self._instance.instance_id}",
-            stages=(Stage(name="strategy", machine=self._machine, inputs=inputs, restore=self._restore),),
+            stages=(Stage(name="strategy", machine=self._machine, inputs=inputs),),
             keys=keys,
             pinned=pinned,
             starts=ends,
             static_member=self._instance.instance_id,
+            resume=lambda starts: self._resume(starts, keys),
         )
 
-    def _restore(self, starts: Mapping[Partition, int]) -> Restored:
-        """Book and open orders up to where the account is read from, pending commands, warm-up bars, ``on_start``."""
+    def _resume(self, starts: Mapping[Partition, int], keys: Mapping[str, bytes]) -> Resumed:
+        """Behind the end of its journal, or afresh; ``keys`` are those it reads of its inputs."""
+        own, started = self._machine.identity, self._instance.started
+        identity = AgentIdentity(
+            agent_id=own.instance_id,
+            tenant_id=own.tenant_id,
+            account_id=own.account_id,
+            epoch=own.epoch,
+            code_version=own.code_version,
+        )
+        log = AgentLog(self._settings, self._codec, own.instance_id, {**keys, MARKET_BARS.name: self._key(MARKET_BARS)})
+        resumed = Resumption(self._machine, identity, log, started, self._begin)(starts)
+        self._state = state = resumed.state
+        logger().info(
+            "started",
+            instance=own.instance_id,
+            position=str(state.book.position.quantity),
+            open_orders=len(state.book.orders),
+        )
+        return resumed
+
+    def _begin(self, starts: Mapping[Partition, int]) -> Fresh:
+        """Book and open orders up to where the account is read from, pending commands, and the warm-up bars."""
         state = self._machine.initial()
         account = self._whole(ACCOUNT_EVENTS)
         decided: set[str] = set()
@@ -130,15 +157,7 @@ class StrategyProcess:
             if record.meta is not None:
                 decided.add(record.meta.causation_id)
         self._add_pending(state, decided)
-        state, outs = self._machine.start(state, self._warm_up_bars(), self._instance.started)
-        self._state = state
-        logger().info(
-            "started",
-            instance=self._instance.instance_id,
-            position=str(state.book.position.quantity),
-            open_orders=len(state.book.orders),
-        )
-        return state, outs
+        return Fresh(state=state, bars=self._warm_up_bars())
 
     def _add_pending(self, state: InstanceState, decided: set[str]) -> None:
         """Orders asked for before a restart that the desk has not decided and may still execute."""
@@ -152,7 +171,7 @@ class StrategyProcess:
             if record.event_id not in decided and command.valid_until > now:
                 state.book.asked(record.event_id, command)
 
-    def _warm_up_bars(self) -> tuple[Bar, ...]:
+    def _warm_up_bars(self) -> tuple[Record[Bar], ...]:
         wanted = dict(self._machine.strategy.warm_up())
         if not wanted:
             return ()
@@ -161,13 +180,15 @@ class StrategyProcess:
         count = sum(wanted.values()) * 8
         while True:
             records = list(self._read(MARKET_BARS, max(0, end - count), end))
-            bars = [r.event for r in records if r.event.instrument_id == self._instance.started.event.instrument_id]
-            enough = all(sum(bar.interval == i for bar in bars) >= n for i, n in wanted.items())
+            bars = [r for r in records if r.event.instrument_id == self._instance.started.event.instrument_id]
+            enough = all(sum(bar.event.interval == i for bar in bars) >= n for i, n in wanted.items())
             if enough or count >= end:
                 break
             count *= 4
-        chosen = [bar for interval, n in wanted.items() for bar in [b for b in bars if b.interval == interval][-n:]]
-        return tuple(sorted(chosen, key=lambda bar: (bar.ts_close, bar.interval)))
+        chosen = [
+            bar for interval, n in wanted.items() for bar in [b for b in bars if b.event.interval == interval][-n:]
+        ]
+        return tuple(sorted(chosen, key=lambda bar: (bar.event.ts_close, bar.event.interval)))
 
     def _find_instance(self) -> Instance:
         name = self._settings.strategy.instance
@@ -186,6 +207,7 @@ class StrategyProcess:
             instance_id=self._instance.instance_id,
             code_version=code_version(strategy, parameters),
             instrument=self._find_instrument(started.event.instrument_id),
+            epoch=started.at.offset,
         )
         log = logger().bind(instance=self._instance.instance_id)
         return StrategyMachine(strategy(parameters), identity, lambda text, values: log.info(text, **values))

@@ -24,7 +24,10 @@ from skeet.core.accounts import (
     OrderDenied,
     OrderEvent,
     OrderFilled,
+    PartitionEvent,
     Posting,
+    RulesApplied,
+    StateMarked,
 )
 from skeet.core.control import KillSwitchSet, LimitsSet, StrategyHalted, StrategyStarted, StrategyStopped
 from skeet.core.errors import BugError
@@ -74,7 +77,7 @@ def keys_of(records: Iterable[Record[Any]]) -> dict[str, set[Key]]:
     }
     for record in records:
         event, meta = record.event, _meta(record)
-        if isinstance(event, AccountEvent) and not isinstance(event, ControlApplied):
+        if isinstance(event, AccountEvent) and not isinstance(event, PartitionEvent):
             keys["accounts"].add((meta.account_id,))
             keys["balances"] |= {(meta.account_id, posting.asset) for posting in _postings(event)}
         if isinstance(event, OrderEvent):
@@ -92,6 +95,8 @@ def fold(rows: Rows, record: Record[Any]) -> None:
         match record.event:
             case ControlApplied():
                 rows.put("controls_applied", _control_applied(record))
+            case RulesApplied() | StateMarked():
+                pass  # about the desk's own memory; no table shows them
             case AccountEvent():
                 _fold_account_event(rows, record)
             case _:

@@ -121,6 +121,7 @@ COMMANDS = (
     *(flag("post_only"), amount("quantity"), amount("limit_price"), text("code_version"), text("rule")),
     *(text(name) for name in ("venue", "label", "asset", "external_ref")),
     amount("amount"),
+    integer("epoch"),
 )
 VENUE_REPORTS = (
     *ENVELOPE,
@@ -151,6 +152,8 @@ ACCOUNT_EVENTS = (
     *(nested(f"breach_{part}", "breaches", part, pa.string()) for part in ("control", "detail", "observed", "allowed")),
     *(nested(f"posting_{part}", "postings", part, pa.string()) for part in ("ledger", "asset", "book_id")),
     nested("posting_amount", "postings", "amount", AMOUNT),
+    *(integer(name) for name in ("marked_events", "account_count", "reference_max_age_ns", "collar_bps")),
+    *(text("state_hash"), amount("max_quantity"), amount("max_notional")),
 )
 CONTROL_EVENTS = (
     *(*ENVELOPE, VERSION),

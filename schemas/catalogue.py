@@ -6,7 +6,7 @@ import json
 from importlib.resources import files
 from typing import Any
 
-from skeet.core import accounts, commands, control, market, platform, reports
+from skeet.core import accounts, commands, control, journal, market, platform, reports
 from skeet.core.errors import InvalidInput
 from skeet.core.record import Event
 from skeet.schemas.avro import namespace, schema_of
@@ -65,6 +65,8 @@ ACCOUNT_EVENTS: tuple[type[Event], ...] = (
     accounts.BalanceDiffered,
     accounts.ExternalOrderFound,
     accounts.ControlApplied,
+    accounts.RulesApplied,
+    accounts.StateMarked,
     accounts.AccountHalted,
 )
 CONTROL: tuple[type[Event], ...] = (
@@ -84,6 +86,7 @@ PLATFORM: tuple[type[Event], ...] = (
     platform.IngestResumed,
     platform.SegmentSealed,
 )
+JOURNAL: tuple[type[Event], ...] = (journal.JournalOpened, journal.JournalBegun, journal.MergeRecorded)
 OTHERS: tuple[type[Event], ...] = (
     market.RawFrame,
     market.Bar,
@@ -93,10 +96,11 @@ OTHERS: tuple[type[Event], ...] = (
     market.Signal,
     control.DeadLetter,
     control.AccountSnapshot,
+    journal.AgentCheckpointed,
 )
 EVENTS: tuple[type[Event], ...] = (
     *MARKET_TRADES, *MARKET_QUOTES, *MARKET_BOOKS, *MARKET_STATUS, *COMMANDS, *REPORTS, *ACCOUNT_EVENTS, *CONTROL, *PLATFORM,
-    *OTHERS,
+    *JOURNAL, *OTHERS,
 )  # fmt: skip
 
 

@@ -39,9 +39,10 @@ from skeet.streams.crash_points import (
     reach,
 )
 from skeet.streams.faust_driver import HostedTransport
+from skeet.streams.journaling import CHECKPOINT_EVERY_S, JournalWriter
 from skeet.streams.kafka import group_name, producer
 from skeet.streams.outbox import Outbox
-from skeet.streams.stages import Partition, Stage
+from skeet.streams.stages import Partition, Resume, Resumed, Stage
 from skeet.streams.topics import DEAD_LETTERS, TOPIC_BY_NAME, PartitionedBy, topic_name
 
 COMMIT_INTERVAL_S = 0.5
@@ -61,7 +62,8 @@ class Plan:
 
     ``group`` names the consumer group (without prefix). ``keys`` reads only these keys of a topic, by topic name, and
     ``pinned`` only that partition. ``starts`` gives first offsets that win over older committed ones. ``static_member``
-    lets a restarted process take its predecessor's place at once.
+    lets a restarted process take its predecessor's place at once. ``resume`` is for a single stage that journals the order
+    in which it merges its inputs: it takes the place of that stage's ``restore``.
     """
 
     role: str
@@ -71,6 +73,7 @@ class Plan:
     pinned: Mapping[str, int] = field(default_factory=dict)
     starts: Mapping[Partition, int] = field(default_factory=dict)
     static_member: str = ""
+    resume: Resume | None = None
 
 
 @dataclass(slots=True)
@@ -105,6 +108,7 @@ class FaustHost:
         self._barriers: deque[_Barrier] = deque(maxlen=MAX_BARRIERS)
         self._captures: set[asyncio.Task[None]] = set()
         self._warm = False
+        self._journal: JournalWriter | None = None
         self._assigned = asyncio.Event()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._app = self._make_app()
@@ -119,7 +123,7 @@ class FaustHost:
 
         ``side_tasks`` are coroutines that run beside the machines; one that fails ends the process.
         """
-        tasks = [asyncio.ensure_future(job) for job in (self._outbox.run(), self._pace(), *side_tasks)]
+        tasks = [asyncio.ensure_future(job) for job in self._jobs(side_tasks)]
         for task in tasks:
             task.add_done_callback(self._side_task_ended)
         await self._app.start()
@@ -139,7 +143,11 @@ class FaustHost:
             raise error
         return 0
 
+    def _jobs(self, side_tasks: Sequence[Any]) -> Sequence[Any]:
+        return (self._outbox.run(), self._pace(), self._checkpoint_regularly(), *side_tasks)
+
     async def _finish(self) -> None:
+        self._checkpoint()
         await self._outbox.drained(DRAIN_S)
         await self._app.consumer.commit()
 
@@ -179,7 +187,11 @@ class FaustHost:
         states: list[Any] = []
         missing: list[Out[Any]] = []
         try:
-            for stage in self._stages:
+            if self._plan.resume is not None:
+                resumed = await asyncio.to_thread(_resumed, self._plan.resume, starts)
+                states, missing, self._journal = [resumed.state], list(resumed.outs), resumed.journal
+                starts |= resumed.positions
+            for stage in self._stages[len(states) :]:
                 state, outs = await asyncio.to_thread(_restored, stage, starts)
                 states.append(state)
                 missing.extend(outs)
@@ -199,6 +211,7 @@ class FaustHost:
     def revoked(self) -> None:
         """Forget states and positions; the next assignment restores them."""
         self._warm = False
+        self._journal = None
         self._next.clear()
         self._barriers.clear()
         self._outbox.forget()
@@ -224,7 +237,10 @@ class FaustHost:
         if outs:
             self._reach(None, STRATEGY_BEFORE_COMMANDS)
         self._next[partition] = message.offset + 1
-        self._outbox.add(partition, message.offset + 1, outs)
+        if self._journal is None:
+            self._outbox.add(partition, message.offset + 1, outs)
+        else:
+            self._add_journaled(self._journal, partition, message.offset + 1, outs)
         if outs:
             self._reach(WORKER_BEFORE_ACKNOWLEDGED, STRATEGY_AFTER_COMMANDS)
         if self._barriers:
@@ -247,6 +263,8 @@ class FaustHost:
             if TOPIC_BY_NAME[message.topic.removeprefix(self._prefix)].partitioned_by is PartitionedBy.ACCOUNT:
                 raise
             return (self._dead_letter(message, error),)
+        if self._journal is not None:
+            self._journal.merged(record.at.topic, record.at.partition, record.at.offset)
         outs: list[Out[Any]] = []
         for index, behind_barrier in self._readers[message.topic]:
             if behind_barrier:
@@ -292,6 +310,31 @@ class FaustHost:
             ts_init=at_ns,
         )
         return Out(topic=DEAD_LETTERS.name, key=topic, event=letter, meta=meta)
+
+    # The journal: an agent's merge order goes before its outputs, its checkpoints behind them.
+
+    def _add_journaled(
+        self, journal: JournalWriter, partition: Partition | None, next_offset: int, outs: Sequence[Out[Any]]
+    ) -> None:
+        entry = journal.entry() if outs or journal.full else None
+        self._outbox.add(partition, next_offset, outs, first=entry, on_first=journal.acknowledged)
+
+    def _checkpoint(self) -> None:
+        journal = self._journal
+        if journal is None or not self._warm:
+            return
+        entry = journal.entry()
+        if entry is not None:
+            self._outbox.add(None, 0, (), first=entry, on_first=journal.acknowledged)
+        positions = {f"{topic.removeprefix(self._prefix)}/{number}": n for (topic, number), n in self._next.items()}
+        made = journal.checkpoint(self._states[0], positions)
+        if made is not None:
+            self._outbox.add_behind(made)
+
+    async def _checkpoint_regularly(self) -> None:
+        while self._plan.resume is not None:
+            await asyncio.sleep(CHECKPOINT_EVERY_S)
+            self._checkpoint()
 
     # Barriers: a clock tick waits until the stage has read what its inputs held when the tick came.
 
@@ -398,6 +441,11 @@ def _credentials(security: Mapping[str, Any]) -> faust.types.auth.CredentialsT |
             ssl_context=context,
         )
     return faust.SSLCredentials(context) if context is not None else None
+
+
+def _resumed(resume: Resume, starts: Mapping[Partition, int]) -> Resumed:
+    with exact_arithmetic():
+        return resume(starts)
 
 
 def _restored(stage: Stage, starts: Mapping[Partition, int]) -> tuple[Any, Sequence[Out[Any]]]:

@@ -2,13 +2,16 @@
 
 Each input record adds one entry, with the records it caused (none is common). An input is finished once its entry and all
 before it are acknowledged: the next offset of its partition may then be committed. Nobody waits for single records.
+
+Two things may hold an entry's records back: another record that must be acknowledged first (a journal's entry before the
+outputs of what it orders), and everything before it (a checkpoint).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -24,16 +27,22 @@ Partition = tuple[str, int]
 MAX_IN_FLIGHT = 5_000
 """Inputs whose outputs are on their way; more wait. Bounds what a kill makes a successor repeat."""
 POLL_INTERVAL_S = 0.005
-"""Acknowledgements are collected this often. They gate commits, not the sending of anything."""
+"""Acknowledgements are collected this often while they gate commits only."""
+HELD_POLL_INTERVAL_S = 0.0005
+"""And this often while one of them holds outputs back."""
+
+Ready = tuple[str, bytes, bytes, int | None]
+"""A record to be sent: the broker's topic name, key, value, partition where the key does not decide."""
 
 
 class _Entry:
-    __slots__ = ("next_offset", "partition", "waiting")
+    __slots__ = ("at_head", "next_offset", "partition", "waiting")
 
     def __init__(self, partition: Partition | None, next_offset: int, waiting: int) -> None:
         self.partition = partition
         self.next_offset = next_offset
         self.waiting = waiting
+        self.at_head: Callable[[], Out[Any]] | None = None
 
 
 class Outbox:
@@ -46,6 +55,7 @@ class Outbox:
         self._entries: deque[_Entry] = deque()
         self._finished: dict[Partition, int] = {}
         self._pending = asyncio.Event()
+        self._held = 0
         self.failure: InfrastructureError | None = None
 
     @property
@@ -59,22 +69,45 @@ class Outbox:
             self.collect()
             await asyncio.sleep(POLL_INTERVAL_S)
 
-    def add(self, partition: Partition | None, next_offset: int, outs: Sequence[Out[Any]]) -> None:
-        """Send the outs of one input; ``partition`` is None for outs that no single record caused."""
-        if not outs and not self._entries:
+    def add(
+        self,
+        partition: Partition | None,
+        next_offset: int,
+        outs: Sequence[Out[Any]],
+        *,
+        first: Out[Any] | None = None,
+        on_first: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Send the outs of one input; ``partition`` is None for outs that no single record caused.
+
+        With ``first`` that record is sent, and the outs once it is acknowledged; ``on_first`` is then told its offset.
+        """
+        if not outs and first is None and not self._entries:
             if partition is not None:
                 self._finished[partition] = next_offset
             return
-        entry = _Entry(partition, next_offset, len(outs))
+        entry = _Entry(partition, next_offset, len(outs) + (first is not None))
+        ready = [self._encoded(out) for out in outs]
         self._entries.append(entry)
-        for out in outs:
-            self._send(out, entry)
+        if first is None:
+            self._send_all(ready, entry)
+        else:
+            self._held += 1
+            self._send(self._encoded(first), entry, lambda offset: self._release(ready, entry, on_first, offset))
+        self._pending.set()
+
+    def add_behind(self, made: Callable[[], Out[Any]]) -> None:
+        """Send a record, made at that moment, once everything added before is acknowledged."""
+        entry = _Entry(None, 0, 1)
+        entry.at_head = made
+        self._entries.append(entry)
         self._pending.set()
 
     def forget(self) -> None:
         """Drop the account of what is in flight: its partitions belong to somebody else now."""
         self._entries.clear()
         self._finished.clear()
+        self._held = 0
 
     async def drained(self, deadline_s: float) -> bool:
         """Wait until everything is acknowledged; False when the deadline came first."""
@@ -98,29 +131,49 @@ class Outbox:
                 self._pending.clear()
                 await self._pending.wait()
             self.collect()
-            await asyncio.sleep(POLL_INTERVAL_S)
+            await asyncio.sleep(HELD_POLL_INTERVAL_S if self._held else POLL_INTERVAL_S)
         raise self.failure
 
     def collect(self) -> None:
         """Take the acknowledgements that arrived and move the finished offsets on."""
         self._client.poll(0)
-        while self._entries and self._entries[0].waiting == 0 and self.failure is None:
-            entry = self._entries.popleft()
+        while self._entries and self.failure is None:
+            entry = self._entries[0]
+            if entry.at_head is not None:
+                made, entry.at_head = entry.at_head, None
+                self._send(self._encoded(made()), entry)
+            if entry.waiting:
+                return
+            self._entries.popleft()
             if entry.partition is not None:
                 self._finished[entry.partition] = entry.next_offset
 
-    def _send(self, out: Out[Any], entry: _Entry) -> None:
-        value = self._codec.encode(out.event, out.meta)
+    def _release(self, ready: Sequence[Ready], entry: _Entry, on_first: Callable[[int], None], offset: int) -> None:
+        self._held = max(0, self._held - 1)
+        on_first(offset)
+        self._send_all(ready, entry)
 
-        def delivered(error: KafkaError | None, _: Message) -> None:
-            entry.waiting -= 1
+    def _send_all(self, ready: Sequence[Ready], entry: _Entry) -> None:
+        for each in ready:
+            self._send(each, entry)
+
+    def _encoded(self, out: Out[Any]) -> Ready:
+        return self._names[out.topic], out.key.encode(), self._codec.encode(out.event, out.meta), out.partition
+
+    def _send(self, ready: Ready, entry: _Entry, then: Callable[[int], None] = lambda _: None) -> None:
+        topic, key, value, partition = ready
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
             if error is not None:
-                self.failure = InfrastructureError(f"{out.topic}: not acknowledged: {error}")
+                self.failure = InfrastructureError(f"{topic}: not acknowledged: {error}")
+                return
+            entry.waiting -= 1
+            then(message.offset())
 
-        arguments: dict[str, Any] = {"key": out.key.encode(), "on_delivery": delivered}
-        if out.partition is not None:
-            arguments["partition"] = out.partition
+        arguments: dict[str, Any] = {"key": key, "on_delivery": delivered}
+        if partition is not None:
+            arguments["partition"] = partition
         try:
-            self._client.produce(self._names[out.topic], value, **arguments)
+            self._client.produce(topic, value, **arguments)
         except (BufferError, KafkaException) as error:
-            raise InfrastructureError(f"{out.topic}: {error}") from error
+            raise InfrastructureError(f"{topic}: {error}") from error

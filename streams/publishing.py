@@ -25,6 +25,8 @@ class Publisher:
         self._client = client
         self._names = {name: topic_name(topic, settings.kafka) for name, topic in TOPIC_BY_NAME.items()}
         self._failure: KafkaError | None = None
+        self.last_offset = -1
+        """Offset of the record that was acknowledged last."""
 
     def send(self, outs: Iterable[Out[Any]]) -> None:
         """Queue records in order. A full local queue waits for the broker instead of failing."""
@@ -59,6 +61,8 @@ class Publisher:
             except KafkaException as error:
                 raise InfrastructureError(f"{out.topic}: {error}") from error
 
-    def _delivered(self, error: KafkaError | None, _: Message) -> None:
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._failure = error
+        else:
+            self.last_offset = message.offset()

@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from skeet.config import Settings
 from skeet.core.errors import DecodeError, InfrastructureError, UnknownEvent
 from skeet.core.record import Record
+from skeet.core.values import NS_PER_MS
 from skeet.schemas.codec import Codec
 from skeet.streams.kafka import consumer
 from skeet.streams.reading import record_of
@@ -27,6 +28,18 @@ def watermarks(settings: Settings, partitions: list[Partition]) -> dict[Partitio
     client = consumer(settings, "skeet-watermarks")
     try:
         return {(t, p): client.get_watermark_offsets(TopicPartition(t, p), timeout=10) for t, p in partitions}
+    finally:
+        client.close()
+
+
+def offsets_at(settings: Settings, partitions: list[Partition], log_ns: int) -> dict[Partition, int]:
+    """Offset of the first record at or after the log's time, of each partition; its end where there is none."""
+    client = consumer(settings, "skeet-offsets")
+    try:
+        wanted = [TopicPartition(t, p, log_ns // NS_PER_MS) for t, p in partitions]
+        found = client.offsets_for_times(wanted, timeout=10)
+        ends = {(t, p): client.get_watermark_offsets(TopicPartition(t, p), timeout=10)[1] for t, p in partitions}
+        return {(f.topic, f.partition): f.offset if f.offset >= 0 else ends[f.topic, f.partition] for f in found}
     finally:
         client.close()
 

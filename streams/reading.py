@@ -6,10 +6,11 @@ nothing, because control markers and aborted records occupy offsets.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from skeet.config import Settings
 from skeet.core.errors import InfrastructureError
@@ -22,6 +23,11 @@ from skeet.streams.topics import Topic, partition_count, topic_name
 POLL_S = 0.2
 READ_DEADLINE_S = 120.0
 """A captured end that is not reached within this time of silence means that the broker is away."""
+
+LEADER_DEADLINE_S = 15.0
+"""A new partition gets its leader within this time even on a busy machine."""
+LEADER_POLL_S = 0.1
+LEADERLESS = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART)
 
 Partition = tuple[str, int]
 """The broker's topic name, and the partition."""
@@ -48,7 +54,20 @@ def partitions_of(settings: Settings, topics: Iterable[Topic]) -> list[Partition
 
 def end_offsets(client: Consumer, partitions: Iterable[Partition]) -> dict[Partition, int]:
     """High watermarks (last stable for read_committed readers) at this moment."""
-    return {(t, p): client.get_watermark_offsets(TopicPartition(t, p), timeout=10)[1] for t, p in partitions}
+    return {(t, p): _end_offset(client, t, p) for t, p in partitions}
+
+
+def _end_offset(client: Consumer, topic: str, partition: int) -> int:
+    """A partition that was just made, or whose broker just died, has no leader for a moment: asked again, with a limit."""
+    deadline = time.monotonic() + LEADER_DEADLINE_S
+    while True:
+        try:
+            end: int = client.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]
+            return end
+        except KafkaException as error:
+            if error.args[0].code() not in LEADERLESS or time.monotonic() > deadline:
+                raise InfrastructureError(f"end of {topic}/{partition}: {error.args[0].str()}") from error
+            time.sleep(LEADER_POLL_S)
 
 
 def written_offsets(settings: Settings, partitions: Iterable[Partition]) -> dict[Partition, int]:

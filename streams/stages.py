@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from skeet.core.machine import Agent
 from skeet.core.record import Out
+from skeet.streams.journaling import JournalWriter
 from skeet.streams.topics import Topic
 
 Partition = tuple[str, int]
@@ -18,6 +19,23 @@ Restored = tuple[Any, tuple[Out[Any], ...]]
 
 Restore = Callable[[Mapping[Partition, int]], Restored]
 """Given where reading will start, the state as of there. Blocking; called in a thread whenever partitions were assigned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """Where an agent with a journal goes on: its state, outputs missing from the log, positions, and who writes on.
+
+    ``positions`` (next offsets) win over committed ones.
+    """
+
+    state: Any
+    outs: tuple[Out[Any], ...]
+    positions: Mapping[Partition, int]
+    journal: JournalWriter
+
+
+Resume = Callable[[Mapping[Partition, int]], Resumed]
+"""Given where reading would start, where it starts. Blocking; called in a thread whenever partitions were assigned."""
 
 
 class Paced(Protocol):

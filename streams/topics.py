@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from skeet.config import KafkaSettings
-from skeet.core import control, market
+from skeet.core import control, journal, market
 from skeet.core.record import Event
 from skeet.schemas import catalogue
 
@@ -130,8 +130,8 @@ CLOCK = Topic(
     events=(market.Tick,),
     partitioned_by=PartitionedBy.SINGLE,
     writer="clock agent",
-    retention_ms=HOUR_MS,
-    reason="time that passed is in the events that used it",
+    retention_ms=7 * 24 * HOUR_MS,
+    reason="journals name ticks as long as the market records that they order; a week of them is 40 MB",
 )
 SIGNALS = Topic(
     name="signals.v1",
@@ -202,6 +202,25 @@ DEAD_LETTERS = Topic(
     retention_ms=FOREVER,
     reason="kept until somebody looked",
 )
+JOURNAL = Topic(
+    name="agents.journal.v1",
+    key="agent id",
+    events=catalogue.JOURNAL,
+    partitioned_by=PartitionedBy.ACCOUNT,
+    writer="agents with several inputs",
+    retention_ms=7 * 24 * HOUR_MS,
+    reason="an order is of use as long as the market records that it orders",
+)
+CHECKPOINTS = Topic(
+    name="agents.checkpoints.v1",
+    key="agent id",
+    events=(journal.AgentCheckpointed,),
+    partitioned_by=PartitionedBy.ACCOUNT,
+    writer="agents with several inputs",
+    retention_ms=FOREVER,
+    reason="only the newest checkpoint of an agent is of use",
+    compacted=True,
+)
 PLATFORM_EVENTS = Topic(
     name="platform.events.v1",
     key="process or group",
@@ -228,6 +247,8 @@ TOPICS: tuple[Topic, ...] = (
     ACCOUNT_EVENTS,
     ACCOUNT_SNAPSHOTS,
     CONTROL,
+    JOURNAL,
+    CHECKPOINTS,
     DEAD_LETTERS,
     PLATFORM_EVENTS,
 )

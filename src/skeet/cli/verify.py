@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ from rich.text import Text
 
 from skeet.cli.arguments import Json
 from skeet.cli.output import console, print_json, table
-from skeet.config import load_settings
+from skeet.config import Settings, load_settings
 from skeet.core.errors import InfrastructureError
 from skeet.verify.findings import CannotVerify, Check, Report
 from skeet.verify.run import verify as run_checks
@@ -21,6 +22,14 @@ def verify(
     strict: Annotated[
         bool, typer.Option("--strict", help="A check that could not be judged fails too (exit 2).")
     ] = False,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep",
+            help="Also fold all accounts from zero (F), decide every recorded cause again (D), and run strategies again "
+            "along their journals (S).",
+        ),
+    ] = False,
 ) -> None:
     """Compare log, Postgres, ClickHouse and the simulated exchange's own journal.
 
@@ -28,18 +37,24 @@ def verify(
     empty, so nothing was proven.
     """
     settings = load_settings()
+    hashes: dict[str, str] = {}
     try:
         if as_json:
             report = run_checks(settings)
+            report, hashes = _deeper(settings, report) if deep else (report, {})
         else:
             with Progress(
                 SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), transient=True
             ) as bar:
                 task = bar.add_task("reading the log")
                 report = run_checks(settings, lambda n: bar.update(task, description=f"reading the log: {n:,} records"))
+                if deep:
+                    report, hashes = _deeper(
+                        settings, report, lambda n: bar.update(task, description=f"deciding again: {n:,} records")
+                    )
     except CannotVerify as error:
         raise InfrastructureError(str(error)) from error
-    _print(report, as_json=as_json)
+    _print(report, hashes, as_json=as_json)
     code = report.exit_code or (2 if strict and any(check.not_judged for check in report.checks) else 0)
     if report.first_difference:
         typer.echo(f"skeet: {report.first_difference}", err=True)
@@ -51,7 +66,22 @@ def verify(
     raise typer.Exit(code)
 
 
-def _print(report: Report, *, as_json: bool) -> None:
+def _deeper(
+    settings: Settings, report: Report, progress: Callable[[int], None] = lambda _: None
+) -> tuple[Report, dict[str, str]]:
+    """The report with the deep checks behind its own, and the hash of what each of them made."""
+    from skeet.parity.run import verify_deep
+
+    found = verify_deep(settings, progress)
+    both = Report(
+        checks=report.checks + found.report.checks,
+        records=report.records + found.report.records,
+        duration_s=report.duration_s + found.report.duration_s,
+    )
+    return both, found.hashes
+
+
+def _print(report: Report, hashes: dict[str, str], *, as_json: bool) -> None:
     if as_json:
         print_json(
             {
@@ -60,6 +90,7 @@ def _print(report: Report, *, as_json: bool) -> None:
                 "records": report.records,
                 "duration_s": round(report.duration_s, 3),
                 "checks": [_row(check) for check in report.checks],
+                "hashes": hashes,
             }
         )
         return
@@ -74,6 +105,8 @@ def _print(report: Report, *, as_json: bool) -> None:
             out.print(Text(f"{check.name} {difference}", style="red"))
         if check.difference_count > len(check.differences):
             out.print(f"{check.name} … and {check.difference_count - len(check.differences)} more")
+    for name, value in hashes.items():
+        out.print(f"{name} {value}", highlight=False)
     out.print(f"{report.records:,} records in {report.duration_s:.1f} s", highlight=False)
 
 

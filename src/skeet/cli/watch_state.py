@@ -32,7 +32,7 @@ EVENTS_KEPT = 8
 TABLES_EVERY_S = 1.0
 LAG_EVERY_S = 3.0
 BATCH = 500
-QUIET_EVENTS = frozenset({"ReportIgnored", "DuplicateIgnored", "ControlApplied"})
+QUIET_EVENTS = frozenset({"ReportIgnored", "DuplicateIgnored", "ControlApplied", "RulesApplied", "StateMarked"})
 REQUEST_TIMEOUT_S = 5.0
 TWO = Decimal(2)
 

@@ -30,7 +30,16 @@ from skeet.core.ids import account_event_id, derive_id
 from skeet.core.ledger import ZERO, deposit, reservation, reserve
 from skeet.core.orders import Trigger, next_status
 from skeet.core.record import Event, Meta, Record
-from skeet.core.risk import Context, Standing, check, check_account, check_validity, limit_price_of, limits_of
+from skeet.core.risk import (
+    Context,
+    Standing,
+    check,
+    check_account,
+    check_epoch,
+    check_validity,
+    limit_price_of,
+    limits_of,
+)
 from skeet.core.values import AccountId, OrderStatus, OrderType, TenantId, TimeInForce
 
 Decision = tuple[AccountEvent, ...]
@@ -185,7 +194,7 @@ def _order_authorized(state: AccountState, order: SubmitOrder, meta: Meta, conte
 
 
 def _cancel_order(state: AccountState, command: CancelOrder, meta: Meta, context: Context) -> Decision:
-    breaches = _cancel_breaches(state, command, meta, context)
+    breaches = _cancel_breaches(state, command, meta, context) + list(check_epoch(command, context.control))
     order = state.order(command.order_id)
     if order is None:
         breaches.append(_breach("order", "no such order", command.order_id, "an open order"))

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from hashlib import sha256
 from importlib.resources import files
+from operator import attrgetter
 from typing import Any
 
 from skeet.core.account_state import AccountState, OrderEnd, OrderState
@@ -26,6 +28,23 @@ def state_bytes(state: AccountState) -> bytes:
 def state_hash(state: AccountState) -> str:
     """SHA-256 of the canonical bytes."""
     return sha256(state_bytes(state)).hexdigest()
+
+
+def account_digest(state: AccountState) -> str:
+    """SHA-256 of one account's memory, every dictionary in the order of its keys: equal however it was reached.
+
+    The desk takes it between two orders, with up to a thousand ended orders in it: so it is built without the detour
+    over JSON (6 ms against 13 or more).
+    """
+    return sha256(repr(_canonical(state)).encode()).hexdigest()
+
+
+def memory_hash(digests: Mapping[str, str]) -> str:
+    """SHA-256 over the digests of a partition's accounts, in the order of their ids."""
+    total = sha256()
+    for account_id in sorted(digests):
+        total.update(f"{account_id} {digests[account_id]}\n".encode())
+    return total.hexdigest()
 
 
 def state_from_bytes(content: bytes) -> AccountState:
@@ -63,6 +82,31 @@ def _end(entry: dict[str, Any]) -> OrderEnd:
         filled_quantity=Decimal(entry["filled_quantity"]),
         reason=entry["reason"],
     )
+
+
+def _fields_of(cls: type[Any]) -> Callable[[Any], tuple[Any, ...]]:
+    return attrgetter(*(field.name for field in dataclasses.fields(cls)))
+
+
+FIELDS_OF: dict[type[Any], Callable[[Any], tuple[Any, ...]]] = {
+    cls: _fields_of(cls) for cls in (AccountState, OrderState, OrderEnd, Balance)
+}
+
+
+def _canonical(value: Any) -> Any:
+    """Nested tuples of texts and integers: their ``repr`` is the same in every process."""
+    kind = type(value)
+    if kind is str or kind is int or value is None or kind is bool:
+        return value
+    if kind is Decimal:
+        return f"{value.normalize():f}" if value else "0"
+    if kind is dict:
+        return tuple((key, _canonical(value[key])) for key in sorted(value))
+    if kind is list:
+        return tuple(map(_canonical, value))
+    if kind in FIELDS_OF:
+        return tuple(map(_canonical, FIELDS_OF[kind](value)))
+    return str(value)  # an enumeration's text; nothing else is in an account
 
 
 def _plain(value: Any) -> Any:

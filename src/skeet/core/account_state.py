@@ -57,7 +57,8 @@ class AccountState:
 
     ``now_ns`` is the highest time of its events, ``moved_ns`` that of the last one that moved money or ended an order.
     ``command_ids`` maps each remembered command to when it may be forgotten. The pseudo-account of a partition
-    (``~0``) uses only ``version`` and ``control_offset``.
+    (``~0``) uses only ``version``, ``control_offset``, ``marked_events`` (how many events of the partition its last mark
+    covers) and ``rules`` (the text of its last RulesApplied).
     """
 
     account_id: str
@@ -69,6 +70,8 @@ class AccountState:
     now_ns: int = 0
     moved_ns: int = 0
     control_offset: int = -1
+    marked_events: int = 0
+    rules: str = ""
     balances: dict[str, Balance] = field(default_factory=dict)
     orders: dict[str, OrderState] = field(default_factory=dict)
     closed: dict[str, OrderState] = field(default_factory=dict)
@@ -93,6 +96,12 @@ def deposit_text(asset: str, amount: Decimal) -> str:
 def difference_text(ledger_total: Decimal, venue_total: Decimal) -> str:
     """What a shown difference of balances is remembered as, so that it is shown once."""
     return f"{ledger_total.normalize():f} {venue_total.normalize():f}"
+
+
+def rules_text(rules: accounts.RulesApplied) -> str:
+    """What applied rules are remembered as, so that they are said once."""
+    limits = f"{rules.max_quantity.normalize():f} {rules.max_notional.normalize():f}"
+    return f"{limits} {rules.reference_max_age_ns} {rules.collar_bps} {rules.code_version}"
 
 
 def evolve(state: AccountState, event: AccountEvent, meta: Meta) -> AccountState:
@@ -208,6 +217,14 @@ def _control_applied(state: AccountState, event: accounts.ControlApplied, _: Met
     state.control_offset = event.control_offset
 
 
+def _rules_applied(state: AccountState, event: accounts.RulesApplied, _: Meta) -> None:
+    state.rules = rules_text(event)
+
+
+def _marked(state: AccountState, event: accounts.StateMarked, _: Meta) -> None:
+    state.marked_events = event.marked_events
+
+
 def _halted(state: AccountState, event: accounts.AccountHalted, _: Meta) -> None:
     state.halted = event.reason
 
@@ -230,6 +247,8 @@ APPLY: dict[type[AccountEvent], Callable[[AccountState, Any, Meta], None]] = {
     accounts.CancelAuthorized: _cancel_authorized,
     accounts.BalanceDiffered: _balance_differed,
     accounts.ControlApplied: _control_applied,
+    accounts.RulesApplied: _rules_applied,
+    accounts.StateMarked: _marked,
     accounts.AccountHalted: _halted,
 }
 """What each event changes beside version, time and postings; an event that is not here changes only those."""

@@ -269,6 +269,38 @@ class ControlApplied(AccountEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RulesApplied(AccountEvent):
+    """From here on this partition decides under these settings, by code of this version, until the next one.
+
+    Limits here hold for who has none of his own. Without it nobody could run a decision again after a setting changed.
+    """
+
+    max_quantity: Decimal
+    max_notional: Decimal
+    reference_max_age_ns: int
+    collar_bps: int
+    code_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateMarked(AccountEvent):
+    """What the desk remembered of this partition after its first ``marked_events`` events: SHA-256 over its accounts.
+
+    The events covered are those that stand before the mark in the partition. A mark is in the transaction of the last
+    events it covers. ``reason`` says what asked for it: so many events, or an operator's SessionMark.
+    """
+
+    marked_events: int
+    account_count: int
+    state_hash: str
+    reason: str
+
+
+PartitionEvent = ControlApplied | RulesApplied | StateMarked
+"""Events of a partition's pseudo-account: they say something about the desk, nothing about a customer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccountHalted(AccountEvent):
     """The account takes no commands until a person resumes it."""
 

@@ -49,7 +49,8 @@ class SubmitOrder(Command):
     """Place an order. ``limit_price`` is None on market orders; quantities are in base units.
 
     ``code_version`` is the SHA-256 of the strategy's sources and parameters, empty for a person's order; ``rule`` names
-    which of the strategy's rules asked.
+    which of the strategy's rules asked. ``epoch`` is the control offset of the start of the instance that asks (0: not an
+    instance): the desk refuses one that is older than the book's newest start.
     """
 
     book_id: str
@@ -62,16 +63,18 @@ class SubmitOrder(Command):
     limit_price: Decimal | None
     code_version: str
     rule: str
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelOrder(Command):
-    """Cancel the order ``order_id`` (the id of its SubmitOrder)."""
+    """Cancel the order ``order_id`` (the id of its SubmitOrder). ``epoch`` as in SubmitOrder."""
 
     order_id: str
     book_id: str
     code_version: str
     rule: str
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

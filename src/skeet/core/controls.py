@@ -6,19 +6,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from skeet.core.control import KillSwitchSet, LimitsSet
+from skeet.core.control import KillSwitchSet, LimitsSet, StrategyHalted, StrategyStarted, StrategyStopped
 from skeet.core.record import Event
 
 PLATFORM = "platform"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Who may command a strategy's book: the instance's newest start (its control offset), and whether it still runs."""
+
+    epoch: int
+    running: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
-    """The control topic folded up to ``offset`` (included; -1: nothing yet)."""
+    """The control topic folded up to ``offset`` (included; -1: nothing yet). ``owners`` by instance, which is the book."""
 
     offset: int = -1
     kills: Mapping[str, KillSwitchSet] = field(default_factory=dict)
     limits: Mapping[str, LimitsSet] = field(default_factory=dict)
+    owners: Mapping[str, Owner] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +51,11 @@ def apply_control(control: Control, event: Event, offset: int) -> Control:
             return replace(control, offset=offset, kills={**control.kills, event.scope: event})
         case LimitsSet():
             return replace(control, offset=offset, limits={**control.limits, event.scope: event})
+        case StrategyStarted(instance_id=name):
+            return replace(control, offset=offset, owners={**control.owners, name: Owner(epoch=offset)})
+        case StrategyStopped(instance_id=name) | StrategyHalted(instance_id=name) if name in control.owners:
+            ended = replace(control.owners[name], running=False)
+            return replace(control, offset=offset, owners={**control.owners, name: ended})
         case _:
             return replace(control, offset=offset)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from skeet.core.accounts import Breach
-from skeet.core.commands import MAX_VALIDITY_NS, Command, SubmitOrder
+from skeet.core.commands import MAX_VALIDITY_NS, CancelOrder, Command, SubmitOrder
 from skeet.core.controls import Control, Limits, active_kills, limits_for
 from skeet.core.ledger import reservation
 from skeet.core.market import InstrumentDefined, Reference, ReferenceStatus
@@ -95,6 +95,20 @@ def check_validity(command: Command, now_ns: int) -> Iterator[Breach]:
         yield _breach("validity", "valid for too long, in seconds", seconds, MAX_VALIDITY_NS // NS_PER_S)
 
 
+def check_epoch(command: SubmitOrder | CancelOrder, control: Control) -> Iterator[Breach]:
+    """Not from an earlier start of the instance; and an instance that was stopped or halted opens nothing any more.
+
+    Its cancels still pass: they only lower risk, and a halting instance's own cancels race with the word of its halt.
+    """
+    owner = control.owners.get(command.book_id)
+    if owner is None or not command.epoch:
+        return
+    if command.epoch < owner.epoch:
+        yield _breach("epoch", "the instance was started again since", command.epoch, owner.epoch)
+    elif command.epoch == owner.epoch and not owner.running and isinstance(command, SubmitOrder):
+        yield _breach("epoch", "the instance was stopped or halted", command.epoch, "a running instance")
+
+
 def limit_price_of(order: SubmitOrder, context: Context) -> Decimal | None:
     """The price the order goes to the venue with; a market order's is its collar. None while that is unknown."""
     if order.order_type is OrderType.LIMIT:
@@ -125,6 +139,10 @@ def _kill_switch(_: SubmitOrder, account: Standing, context: Context) -> Iterato
     tenant = account.tenant_id or account.asking_tenant_id
     for kill in active_kills(context.control, tenant, account.account_id):
         yield _breach("kill_switch", f"the kill switch of {kill.scope} is on: {kill.reason}", "on", "off")
+
+
+def _epoch(order: SubmitOrder, _: Standing, context: Context) -> Iterator[Breach]:
+    return check_epoch(order, context.control)
 
 
 def _validity(order: SubmitOrder, _: Standing, context: Context) -> Iterator[Breach]:
@@ -232,7 +250,7 @@ def _balance(order: SubmitOrder, account: Standing, context: Context) -> Iterato
 
 RiskControl = Callable[[SubmitOrder, Standing, Context], Iterator[Breach]]
 CONTROLS: tuple[RiskControl, ...] = (
-    _account, _kill_switch, _validity, _instrument, _format, _unresolved, _reference, _filters, _price_collar,
+    _account, _kill_switch, _epoch, _validity, _instrument, _format, _unresolved, _reference, _filters, _price_collar,
     _max_quantity, _max_notional, _balance,
 )  # fmt: skip
 """In the order in which breaches are listed."""

@@ -11,6 +11,9 @@ from skeet.verify.log import Entry
 TERMINAL = frozenset({"FILLED", "CANCELED", "EXPIRED", "REJECTED", "DENIED", "ABSENT"})
 ENDS = frozenset({"OrderCanceled", "OrderExpired", "OrderRejected", "OrderAbsent", "OrderDenied"})
 
+PARTITION_EVENTS = frozenset({"RulesApplied", "StateMarked"})
+"""About the desk's own memory: no store shows them but the history. ``verify --deep`` checks what they say."""
+
 Values = dict[str, Any]
 
 
@@ -83,6 +86,8 @@ class Books:
         account_id, version = values["account_id"], values["stream_version"]
         if name == "ControlApplied":
             self.controls[entry.partition] = values
+            return
+        if name in PARTITION_EVENTS:
             return
         account = self.accounts.setdefault(account_id, AccountFacts(account_id))
         account.version, account.last = version, values

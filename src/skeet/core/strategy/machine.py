@@ -43,13 +43,14 @@ class TooManyIntents(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceIdentity:
-    """Which instance this is: on whose account, in which instrument, by which code."""
+    """Which instance this is: on whose account, in which instrument, by which code, and by which start (its epoch)."""
 
     tenant_id: TenantId
     account_id: AccountId
     instance_id: str
     code_version: str
     instrument: TradedInstrument
+    epoch: int = 0
 
 
 @dataclass(slots=True)
@@ -201,6 +202,7 @@ class StrategyMachine:
             limit_price=None if price is None else instrument.round_price(price, intent.side),
             code_version=self.identity.code_version,
             rule=intent.rule,
+            epoch=self.identity.epoch,
         )
 
     def _cancel(self, intent: Cancel, record: Record[Any]) -> CancelOrder:
@@ -211,6 +213,7 @@ class StrategyMachine:
             book_id=self.identity.instance_id,
             code_version=self.identity.code_version,
             rule=intent.rule,
+            epoch=self.identity.epoch,
         )
 
     def _command_id(self, record: Record[Any], rule: str, leg: int) -> EventId:

@@ -1,0 +1,115 @@
+"""What leaves when: outputs behind the journal's entry, checkpoints behind outputs, offsets behind everything.
+
+The producer is a stand-in that acknowledges when the test says so; its order and its callbacks are Kafka's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+
+from skeet.config import KafkaSettings
+from skeet.core.journal import JournalOpened
+from skeet.core.market import Tick
+from skeet.core.record import Out
+from skeet.core.values import AccountId, TenantId
+from skeet.schemas.codec import numbered_codec
+from skeet.streams.journaling import AgentIdentity
+from skeet.streams.outbox import Outbox
+from skeet.streams.topics import CLOCK
+
+PLACE = ("skeet.market.quotes.v1", 0)
+AGENT = AgentIdentity(agent_id="a", tenant_id=TenantId("t"), account_id=AccountId("x"), epoch=1, code_version="c")
+
+
+class Acknowledged:
+    def __init__(self, offset: int) -> None:
+        self._offset = offset
+
+    def offset(self) -> int:
+        return self._offset
+
+
+class HeldProducer:
+    """Takes records; each is acknowledged, in order, by :meth:`acknowledge`."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self._waiting: deque[Callable[..., None]] = deque()
+
+    def produce(self, topic: str, value: bytes, *, key: bytes, on_delivery: Callable[..., None], **_: Any) -> None:
+        self.sent.append(key.decode())
+        self._waiting.append(on_delivery)
+
+    def poll(self, _: float) -> int:
+        return 0
+
+    def acknowledge(self, error: KafkaError | None = None) -> None:
+        self._waiting.popleft()(error, Acknowledged(41))
+
+
+def command(name: str) -> Out[Any]:
+    return Out(topic=CLOCK.name, key=name, event=Tick(ts_event=1))
+
+
+def entry(name: str) -> Out[Any]:
+    out = AGENT.out("agents.journal.v1", JournalOpened(agent_id="a", epoch=1, code_version="c"), name)
+    return Out(topic=out.topic, key=name, event=out.event, meta=out.meta)
+
+
+@pytest.fixture
+async def client() -> HeldProducer:
+    return HeldProducer()
+
+
+@pytest.fixture
+async def outbox(client: HeldProducer) -> Outbox:
+    return Outbox(KafkaSettings(), numbered_codec(), client)
+
+
+async def test_outputs_wait_for_the_entry_that_orders_them(outbox: Outbox, client: HeldProducer) -> None:
+    offsets: list[int] = []
+    outbox.add(PLACE, 1, [command("c1"), command("c2")], first=entry("j1"), on_first=offsets.append)
+    outbox.add(PLACE, 2, [command("c3")], first=entry("j2"), on_first=offsets.append)
+    assert client.sent == ["j1", "j2"]
+    client.acknowledge()
+    assert client.sent == ["j1", "j2", "c1", "c2"]
+    assert offsets == [41]
+    client.acknowledge()
+    assert client.sent == ["j1", "j2", "c1", "c2", "c3"]
+
+
+async def test_an_offset_is_finished_when_entry_and_outputs_are_acknowledged(
+    outbox: Outbox, client: HeldProducer
+) -> None:
+    outbox.add(PLACE, 1, [command("c1")], first=entry("j1"))
+    outbox.add(PLACE, 2, [])
+    client.acknowledge()
+    outbox.collect()
+    assert outbox.finished == {}
+    client.acknowledge()
+    outbox.collect()
+    assert outbox.finished == {PLACE: 2}
+
+
+async def test_outputs_of_an_entry_that_was_not_acknowledged_never_leave(outbox: Outbox, client: HeldProducer) -> None:
+    outbox.add(PLACE, 1, [command("c1")], first=entry("j1"))
+    client.acknowledge(KafkaError(KafkaError._MSG_TIMED_OUT))
+    outbox.collect()
+    assert client.sent == ["j1"]
+    assert "not acknowledged" in str(outbox.failure)
+
+
+async def test_a_checkpoint_is_made_and_sent_behind_everything_before_it(outbox: Outbox, client: HeldProducer) -> None:
+    outbox.add(PLACE, 1, [command("c1")])
+    outbox.add_behind(lambda: command("checkpoint"))
+    outbox.add(PLACE, 2, [command("c2")])
+    outbox.collect()
+    assert client.sent == ["c1", "c2"]
+    client.acknowledge()
+    outbox.collect()
+    assert client.sent == ["c1", "c2", "checkpoint"]
