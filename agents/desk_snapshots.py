@@ -50,7 +50,7 @@ class Snapshots:
     def __init__(self, settings: Settings, codec: Codec) -> None:
         self._settings = settings
         self._codec = codec
-        self._publisher = Publisher(settings, codec, producer(settings, f"desk-snapshots-{settings.desk.slot}"))
+        self._publisher = Publisher(settings, codec, producer(settings, f"desk-snapshots-{settings.slot}"))
         self._code_version = folding_code_version()
 
     def write(self, partition: int, next_offset: int, states: Iterable[AccountState], written: dict[str, int]) -> None:
