@@ -38,8 +38,11 @@ from skeet.streams.ports import Attempt, SendGuard, Venue
 BATCH_PATIENCE_S = 2.0
 """So long one poll's orders wait for the venue or for rate budget, all together: cancels wait behind them."""
 RECOVERY_PATIENCE_S = 20.0
-"""A start waits so long for venues to be asked; later they are asked in the background, and nothing is sent before."""
+"""A start waits so long for venues to be asked; later they are asked in the background, and nothing is sent before. A
+take-over waits no longer than a poll does: the accounts that answer must not wait for one that does not."""
 
+CLOSE_PATIENCE_S = 3.0
+"""A hand-over waits so long for connections to close; the next owner waits for us."""
 LATCH_LOOK_S = 0.2
 """How soon a latch that asks for it cancels what is open."""
 
@@ -108,7 +111,8 @@ class Gateway:
             self._settle_interrupted(session)
         waits = [session.ready.wait() for session in sessions.values()]
         try:
-            await asyncio.wait_for(asyncio.gather(*waits), RECOVERY_PATIENCE_S)
+            patience_s = BATCH_PATIENCE_S if self.recovered.is_set() else RECOVERY_PATIENCE_S
+            await asyncio.wait_for(asyncio.gather(*waits), patience_s)
         except TimeoutError:
             away = [account for account, session in sessions.items() if not session.ready.is_set()]
             logger().warning("venues not asked yet; their orders wait or are refused", accounts=away)
@@ -124,7 +128,11 @@ class Gateway:
         for name in gone:
             self._books.pop(name, None)
         logger().info("handed over", partitions=partitions, accounts=sorted(gone))
-        await asyncio.gather(*(session.close() for session in sessions), return_exceptions=True)
+        closing = asyncio.gather(*(session.close() for session in sessions), return_exceptions=True)
+        try:
+            await asyncio.wait_for(closing, CLOSE_PATIENCE_S)
+        except TimeoutError:
+            logger().warning("venue connections not closed in time; left to end by themselves", accounts=sorted(gone))
 
     def _of_partitions(self, partitions: Sequence[int], accounts: Iterable[str]) -> list[str]:
         count = self._settings.kafka.account_partitions
