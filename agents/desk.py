@@ -16,10 +16,12 @@ from confluent_kafka import Message
 
 from skeet.agents.desk_books import Books
 from skeet.agents.desk_inputs import DeskInputs
+from skeet.agents.desk_metrics import DeskMetrics
 from skeet.agents.desk_outside import Outside
 from skeet.agents.desk_snapshots import Snapshots
 from skeet.config import Settings
 from skeet.core.errors import BugError, InfrastructureError
+from skeet.health import HEALTH
 from skeet.process import StopSignal, announce_ready, configure_logging, logger
 from skeet.schemas.codec import Codec
 from skeet.streams.crash_points import DESK_AFTER_COMMIT, DESK_BEFORE_COMMIT, DESK_IN_TRANSACTION, reach
@@ -42,13 +44,14 @@ class Desk:
     """One desk process. :meth:`start`, then :meth:`step` until told to stop, then :meth:`close`."""
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
-        name = f"desk-{settings.desk.slot}"
+        name = f"desk-{settings.slot}"
         self._settings = settings
         self._name = name
         self._transactor = Transactor(settings, codec, name, DESK_IN_TRANSACTION)
         self._outside = Outside(settings, codec)
         self._books = Books(settings, codec, Snapshots(settings, codec))
-        self._deciding = DeskInputs(settings, codec, self._books, self._outside)
+        self._metrics = DeskMetrics(self._outside)
+        self._deciding = DeskInputs(settings, codec, self._books, self._outside, self._metrics)
         self._inputs: Inputs | None = None
         self._failures: dict[Place, int] = {}
         self._assigned = False
@@ -84,6 +87,7 @@ class Desk:
         """
         if self._inputs is None:
             raise BugError("the desk was not started")
+        HEALTH.beat()
         polled = self._inputs.poll(timeout_s, 1 if self._failures else BATCH_LIMIT)
         messages = [m for m in polled if m.partition() in self._books.partitions]  # a rebalance may end inside a poll
         self._outside.poll()
@@ -142,9 +146,11 @@ class Desk:
             logger().warning("aborted: the books are folded again", error=str(error))
             inputs.rewind()
             self._books.fold_again()
+            self._metrics.forget()
             return False
         reach(DESK_AFTER_COMMIT)
         self._books.committed(ends)
+        self._metrics.committed()
         return True
 
 
@@ -152,6 +158,7 @@ def main(settings: Settings) -> int:
     """The role ``desk``."""
     configure_logging("desk", settings.log_level)
     stop = StopSignal().install()
+    HEALTH.loop("desk")
     desk = Desk(settings, registered_codec(settings))
     try:
         desk.start()

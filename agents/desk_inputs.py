@@ -10,6 +10,7 @@ from typing import Any
 from confluent_kafka import Message
 
 from skeet.agents.desk_books import Books
+from skeet.agents.desk_metrics import DeskMetrics
 from skeet.agents.desk_outside import Outside
 from skeet.agents.desk_snapshots import partition_account
 from skeet.config import Settings
@@ -37,7 +38,8 @@ MAX_DEAD_LETTER_BYTES = 500_000
 class DeskInputs:
     """Turns inputs and control into encoded account events, and keeps the books in step."""
 
-    def __init__(self, settings: Settings, codec: Codec, books: Books, outside: Outside) -> None:
+    def __init__(self, settings: Settings, codec: Codec, books: Books, outside: Outside, metrics: DeskMetrics) -> None:
+        self._metrics = metrics
         self._settings = settings
         self._codec = codec
         self._books = books
@@ -75,6 +77,7 @@ class DeskInputs:
             cause=f"{type(cause).__name__}: {cause}",
         )
         logger().error("dead letter", at=str(at), cause=letter.cause)
+        self._metrics.dead_letter()
         out: Out[Any] = Out(topic=DEAD_LETTERS.name, key=at.topic, event=letter, meta=meta)
         outs = [encode(self._codec, out)]
         account_id = _text(message.key())
@@ -135,6 +138,7 @@ class DeskInputs:
     def _decided(self, partition: int, account_id: str, record: Record[Any]) -> list[Encoded]:
         state = self._books.state(partition, account_id)
         context = self._outside.context(record.log_ns, getattr(record.event, "instrument_id", ""))
+        self._metrics.deciding(record)
         with exact_arithmetic():
             return self._recorded(partition, state, record, context.now_ns, decide(state, record, context))
 
@@ -148,6 +152,7 @@ class DeskInputs:
         with exact_arithmetic():
             for event, meta in zip(events, metas, strict=True):
                 self._books.apply(partition, event, meta)
+        self._metrics.decided(events)
         return outs
 
     def _encoded(self, partition: int, event: AccountEvent, meta: Meta) -> Encoded:

@@ -38,7 +38,7 @@ class Outside:
     def __init__(self, settings: Settings, codec: Codec) -> None:
         self._settings = settings
         self._codec = codec
-        self._client: Consumer = consumer(settings, f"desk-outside-{settings.desk.slot}", enable_partition_eof=True)
+        self._client: Consumer = consumer(settings, f"desk-outside-{settings.slot}", enable_partition_eof=True)
         self.rules = risk_rules(settings)
         self._instruments: dict[str, InstrumentDefined] = {}
         self._references: dict[str, SeenReference] = {}

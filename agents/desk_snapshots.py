@@ -84,7 +84,7 @@ class Snapshots(SnapshotReader):
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
         super().__init__(settings, codec)
-        self._publisher = Publisher(settings, codec, producer(settings, f"desk-snapshots-{settings.desk.slot}"))
+        self._publisher = Publisher(settings, codec, producer(settings, f"desk-snapshots-{settings.slot}"))
 
     def write(self, partition: int, next_offset: int, states: Iterable[AccountState], written: dict[str, int]) -> None:
         """Queue the snapshots of the accounts that changed since ``written`` (updated), and the manifest.

@@ -21,6 +21,7 @@ from skeet.core.ids import derive_id
 from skeet.core.market import RawFrame
 from skeet.core.record import Event, MarketEvent, Meta
 from skeet.core.values import AccountId, PrincipalId, TenantId
+from skeet.metrics import Source, counter
 from skeet.schemas.codec import Codec
 from skeet.streams.crash_points import FEED_BETWEEN_SENDS, reach
 from skeet.streams.kafka import producer
@@ -37,6 +38,8 @@ from skeet.streams.topics import (
 )
 
 ROLE = "feed"
+PUBLISHED = "records_published"
+"""The count in ``/livez`` that the watchdog compares with the ends of the feed's topics."""
 FLUSH_DEADLINE_S = 30.0
 FULL_QUEUE_WAIT_S = 0.05
 QUEUE_MESSAGES = 200_000
@@ -64,6 +67,10 @@ class FeedPublisher:
         self._keys: dict[str, bytes] = {}
         self.written: Counter[str] = Counter()
         """Records handed to the producer, by event type."""
+        self._letters = counter("skeet_dead_letters_total", ROLE)
+        self._source = Source(
+            "skeet_records_published_total", lambda: {(ROLE,): float(self.written.total())}
+        ).register()
 
     def frame(self, raw: RawFrame, events: Iterable[MarketEvent]) -> None:
         """Queue a frame as received, then its events."""
@@ -93,6 +100,7 @@ class FeedPublisher:
         )
         self._produce(self._dead_letters, ROLE.encode(), self._codec.encode(letter, _letter_meta(raw)))
         self.written["DeadLetter"] += 1
+        self._letters.inc()
 
     def poll(self) -> None:
         """Let the producer report failures; cheap.
@@ -124,6 +132,7 @@ class FeedPublisher:
         try:
             self.flush()
         finally:
+            self._source.unregister()
             self._client.close()
 
     def _write(self, event: MarketEvent) -> None:

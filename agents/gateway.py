@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from skeet.core.accounts import AccountOpened, CancelAuthorized, OrderAuthorized
 from skeet.core.errors import InvalidInput
 from skeet.core.record import Record
 from skeet.core.values import NS_PER_S
+from skeet.metrics import Source, declare, histogram
 from skeet.process import logger
 from skeet.streams.crash_points import (
     GATEWAY_AFTER_ATTEMPT_COMMIT,
@@ -31,13 +32,17 @@ from skeet.streams.crash_points import (
     GATEWAY_BEFORE_ATTEMPT,
     reach,
 )
+from skeet.streams.partitioner import partition_of
 from skeet.streams.ports import Attempt, SendGuard, Venue
 
 BATCH_PATIENCE_S = 2.0
 """So long one poll's orders wait for the venue or for rate budget, all together: cancels wait behind them."""
 RECOVERY_PATIENCE_S = 20.0
-"""A start waits so long for venues to be asked; later they are asked in the background, and nothing is sent before."""
+"""A start waits so long for venues to be asked; later they are asked in the background, and nothing is sent before. A
+take-over waits no longer than a poll does: the accounts that answer must not wait for one that does not."""
 
+CLOSE_PATIENCE_S = 3.0
+"""A hand-over waits so long for connections to close; the next owner waits for us."""
 LATCH_LOOK_S = 0.2
 """How soon a latch that asks for it cancels what is open."""
 
@@ -52,6 +57,7 @@ class _Ready:
     session: AccountSession
     order: LiveOrder
     attempt: Attempt
+    decided_ns: int
 
 
 class Gateway:
@@ -74,12 +80,19 @@ class Gateway:
         self._sessions: dict[str, AccountSession] = {}
         self._tenants: dict[str, str] = {}
         self._latch_watch: asyncio.Task[None] | None = None
+        declare("skeet_hop_latency_seconds", ("decision_to_attempt", "attempt_to_socket", "socket_to_answer"))
+        self._decision_to_attempt = histogram("skeet_hop_latency_seconds", "decision_to_attempt")
+        Source("skeet_kill_latch_entries", self._latch_scopes).register()
+        Source("skeet_venue_sessions", self._session_states).register()
 
-    async def start(self, accounts: Sequence[str] = ()) -> None:
-        """Fence predecessors, then join the group; ``accounts`` are connected even before their first order."""
+    async def start(self, accounts: Callable[[], Sequence[str]] = tuple) -> None:
+        """Fence predecessors, then join the group.
+
+        ``accounts`` names those with a key: of them, the ones whose partition is ours are connected before their first order.
+        """
         await self._log.open()
         self._latch_watch = asyncio.create_task(self._watch_latch(), name="kill-latch")
-        self._log.consume(lambda partitions: self._recover(partitions, accounts), self.handle)
+        self._log.consume(lambda partitions: self._recover(partitions, accounts), self._hand_over, self.handle)
 
     async def close(self) -> None:
         """Stop taking orders, write what waits, close venues. Unanswered sends are resolved by the next start."""
@@ -90,19 +103,40 @@ class Gateway:
 
     # --- recovery -----------------------------------------------------------------------------------------------------
 
-    async def _recover(self, partitions: list[int], accounts: Sequence[str]) -> None:
+    async def _recover(self, partitions: list[int], accounts: Callable[[], Sequence[str]]) -> None:
         await asyncio.to_thread(self._restore, partitions)
-        for account_id in {*self._books, *accounts}:
-            self._session(account_id)
-        for session in self._sessions.values():
+        mine = self._of_partitions(partitions, {*self._books, *await asyncio.to_thread(accounts)})
+        sessions = {name: session for name in mine if (session := self._session(name)) is not None}
+        for session in sessions.values():
             self._settle_interrupted(session)
-        waits = [session.ready.wait() for session in self._sessions.values()]
+        waits = [session.ready.wait() for session in sessions.values()]
         try:
-            await asyncio.wait_for(asyncio.gather(*waits), RECOVERY_PATIENCE_S)
+            patience_s = BATCH_PATIENCE_S if self.recovered.is_set() else RECOVERY_PATIENCE_S
+            await asyncio.wait_for(asyncio.gather(*waits), patience_s)
         except TimeoutError:
-            away = [account for account, session in self._sessions.items() if not session.ready.is_set()]
+            away = [account for account, session in sessions.items() if not session.ready.is_set()]
             logger().warning("venues not asked yet; their orders wait or are refused", accounts=away)
         self.recovered.set()
+
+    async def _hand_over(self, partitions: list[int]) -> None:
+        """Let go of the accounts of these partitions: their next owner, perhaps this gateway again, restores them from the log.
+
+        A send that is under way is given up: its attempt is in the log, and whoever comes next asks what became of it.
+        """
+        gone = self._of_partitions(partitions, {*self._books, *self._sessions})
+        sessions = [session for name in gone if (session := self._sessions.pop(name, None)) is not None]
+        for name in gone:
+            self._books.pop(name, None)
+        logger().info("handed over", partitions=partitions, accounts=sorted(gone))
+        closing = asyncio.gather(*(session.close() for session in sessions), return_exceptions=True)
+        try:
+            await asyncio.wait_for(closing, CLOSE_PATIENCE_S)
+        except TimeoutError:
+            logger().warning("venue connections not closed in time; left to end by themselves", accounts=sorted(gone))
+
+    def _of_partitions(self, partitions: Sequence[int], accounts: Iterable[str]) -> list[str]:
+        count = self._settings.kafka.account_partitions
+        return [name for name in accounts if partition_of(name.encode(), count) in partitions]
 
     def _restore(self, partitions: list[int]) -> None:
         count = 0
@@ -149,6 +183,7 @@ class Gateway:
             reach(GATEWAY_AFTER_CANCEL_ATTEMPT)
         for item in ready:
             item.session.submit(item.order, item.attempt)
+            self._decision_to_attempt.observe(max(0, item.attempt.sent_ts - item.decided_ns) / NS_PER_S)
         for session, order in cancels:
             session.cancel(order)
 
@@ -183,7 +218,7 @@ class Gateway:
             sent_ts=now_ns,
             send_until=order.send_until,
         )
-        ready.append(_Ready(session, order, attempt))
+        ready.append(_Ready(session, order, attempt, record.log_ns))
         return book.attempt(order, event, now_ns)
 
     async def _refusal(self, record: Record[OrderAuthorized], session: AccountSession | None, deadline_ns: int) -> str:
@@ -235,6 +270,13 @@ class Gateway:
             if entry.covers(session.tenant_id, account_id):
                 logger().warning("kill latch: canceling all open orders", account=account_id, reason=entry.reason)
                 session.cancel_everything()
+
+    def _latch_scopes(self) -> dict[tuple[str, ...], float]:
+        return {(scope,): 1.0 for scope in (entry.scope for entry in self._latch.entries())} or {("platform",): 0.0}
+
+    def _session_states(self) -> dict[tuple[str, ...], float]:
+        ready = sum(session.ready.is_set() for session in tuple(self._sessions.values()))
+        return {("ready",): float(ready), ("waiting",): float(len(self._sessions) - ready)}
 
     # --- accounts -----------------------------------------------------------------------------------------------------
 

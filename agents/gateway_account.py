@@ -17,6 +17,7 @@ from skeet.core.ids import derive_id
 from skeet.core.record import Event, Meta, Out
 from skeet.core.reports import BalanceReported, ExternalOrderSeen
 from skeet.core.values import NS_PER_S, AccountId, EventId, PrincipalId, TenantId
+from skeet.metrics import histogram
 from skeet.process import logger
 from skeet.streams.crash_points import GATEWAY_AFTER_ANSWER, GATEWAY_BETWEEN_SENDS, reach
 from skeet.streams.ports import (
@@ -95,6 +96,8 @@ class AccountSession:
         self._connected = asyncio.Event()
         self._asked = asyncio.Event()
         self._log = logger().bind(account=account_id)
+        self._attempt_to_socket = histogram("skeet_hop_latency_seconds", "attempt_to_socket")
+        self._socket_to_answer = histogram("skeet_hop_latency_seconds", "socket_to_answer")
 
     def start(self) -> None:
         """Connect, follow the stream, ask regularly."""
@@ -139,6 +142,7 @@ class AccountSession:
         now_ns = self._clock()
         match outcome:
             case Acked():
+                self._time(attempt, outcome)
                 self._publish(self.book.acknowledged(order, outcome.order, outcome.written_ns, outcome.answered_ns))
                 self._expect_fills(outcome.order)
             case Rejected():
@@ -154,6 +158,10 @@ class AccountSession:
             case _:
                 assert_never(outcome)
         self._cancel_if_asked(order)
+
+    def _time(self, attempt: Attempt, answer: Acked) -> None:
+        self._attempt_to_socket.observe(max(0, answer.written_ns - attempt.sent_ts) / NS_PER_S)
+        self._socket_to_answer.observe(max(0, answer.answered_ns - answer.written_ns) / NS_PER_S)
 
     # --- asking what became of an order -------------------------------------------------------------------------------
 

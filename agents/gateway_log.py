@@ -10,6 +10,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +19,11 @@ from confluent_kafka import Message
 from skeet.config import Settings
 from skeet.core.errors import InfrastructureError
 from skeet.core.record import Out, Record
+from skeet.health import HEALTH
 from skeet.schemas.codec import Codec
 from skeet.streams.crash_points import GATEWAY_AFTER_REPORT, GATEWAY_BEFORE_REPORT, GATEWAY_IN_TRANSACTION, reach
 from skeet.streams.kafka import group_name
-from skeet.streams.reading import messages_until_end, record_of
+from skeet.streams.reading import messages_until_end, record_of, written_offsets
 from skeet.streams.topics import ACCOUNT_EVENTS, REPORTS, topic_name
 from skeet.streams.transactional import Inputs, TransactionAborted, Transactor
 
@@ -34,12 +36,14 @@ WAITING_RECORDS = 100_000
 POSITION_INTERVAL_S = 0.5
 """Positions past records that ask nothing of a gateway are committed this late: most are the desk's echo of our reports,
 and a transaction for each would stand in the way of the next order."""
+SETTLE_DEADLINE_S = 10.0
+"""Two transactions that take their longest; then the group has gone on without this gateway."""
 ABORT_TRIES = 3
 """An aborted transaction left nothing and nothing was sent, so it is written again this often."""
 
 Batch = Sequence[Record[Any]]
 OnBatch = Callable[[Batch, Sequence[Message]], Coroutine[Any, Any, None]]
-OnAssigned = Callable[[list[int]], Coroutine[Any, Any, None]]
+OnPartitions = Callable[[list[int]], Coroutine[Any, Any, None]]
 
 
 @dataclass(slots=True)
@@ -55,10 +59,10 @@ class GatewayLog:
     ``failed`` is done as soon as a thread cannot go on: the process must end then, its successor recovers.
     """
 
-    def __init__(self, settings: Settings, codec: Codec, slot: int = 0) -> None:
+    def __init__(self, settings: Settings, codec: Codec) -> None:
         self._settings = settings
         self._codec = codec
-        self._member = f"{GROUP}-{slot}"
+        self._member = f"{GROUP}-{settings.slot}"
         self._loop = asyncio.get_running_loop()
         self._transactor = Transactor(settings, codec, self._member, GATEWAY_IN_TRANSACTION)
         self._inputs: Inputs | None = None
@@ -75,14 +79,23 @@ class GatewayLog:
         await asyncio.to_thread(self._transactor.open, [REPORTS])
         self._start(self._write, "gateway-writer")
 
-    def consume(self, on_assigned: OnAssigned, on_batch: OnBatch) -> None:
-        """Join the group. ``on_assigned`` is awaited before the first record of its partitions is delivered."""
-        self._start(lambda: self._read(on_assigned, on_batch), "gateway-reader")
+    def consume(self, on_assigned: OnPartitions, on_revoked: OnPartitions, on_batch: OnBatch) -> None:
+        """Join the group. ``on_assigned`` is awaited before the first record of its partitions is delivered.
+
+        ``on_revoked`` is awaited, and everything published until it returns is committed, before another gateway is told
+        that the partitions are its own.
+        """
+        self._start(lambda: self._read(on_assigned, on_revoked, on_batch), "gateway-reader")
 
     def own_reports(self, partitions: list[int]) -> Iterator[Record[Any]]:
-        """Every report of these partitions up to the end at this moment, in order. Blocks."""
+        """Every report of these partitions up to the end at this moment, in order. Blocks.
+
+        The end is that of everything written: an attempt in a transaction that an earlier owner committed and that the
+        broker is still finishing must be seen, or its order would be sent twice.
+        """
         wanted = [(topic_name(REPORTS, self._settings.kafka), partition) for partition in partitions]
-        for message in messages_until_end(self._settings, wanted):
+        ends = written_offsets(self._settings, wanted)
+        for message in messages_until_end(self._settings, wanted, ends=ends):
             yield record_of(self._codec, message, self._settings.kafka.topic_prefix)
 
     def publish(self, outs: Sequence[Out[Any]], consumed: Sequence[Message] = ()) -> asyncio.Future[None]:
@@ -144,14 +157,18 @@ class GatewayLog:
         if not self.failed.done():
             self.failed.set_exception(error)
 
-    def _read(self, on_assigned: OnAssigned, on_batch: OnBatch) -> None:
+    def _read(self, on_assigned: OnPartitions, on_revoked: OnPartitions, on_batch: OnBatch) -> None:
+        owned: set[int] = set()
+
         def assigned(partitions: list[int]) -> None:
-            asyncio.run_coroutine_threadsafe(on_assigned(partitions), self._loop).result()
+            self._patiently(on_assigned(partitions))
+            owned.update(partitions)
 
         def revoked(partitions: list[int]) -> None:
-            # Whoever has them now rebuilds from the log; so do we, for what we get back, by starting again.
+            owned.difference_update(partitions)
             if not self._stopping.is_set() and partitions:
-                raise InfrastructureError(f"partitions {partitions} went to another gateway: starting again")
+                self._patiently(on_revoked(partitions))
+                self._patiently(self._settled())
 
         inputs = Inputs(
             self._settings,
@@ -162,11 +179,37 @@ class GatewayLog:
             on_revoked=revoked,
         )
         self._inputs = inputs
+        HEALTH.loop("reader")
         while not self._stopping.is_set():
-            messages = inputs.poll(POLL_S)
+            HEALTH.beat()
+            # A rebalance may end inside a poll: what it read before belongs to somebody else.
+            messages = [m for m in inputs.poll(POLL_S) if m.partition() in owned]
             if messages:
                 batch = [record_of(self._codec, m, self._settings.kafka.topic_prefix) for m in messages]
                 asyncio.run_coroutine_threadsafe(on_batch(batch, messages), self._loop).result()
+
+    async def _settled(self) -> None:
+        """Return once everything published is committed: nothing of this membership is written under the next one.
+
+        Raises
+        ------
+        InfrastructureError
+            the writer did not get there: the process must end, its successor recovers.
+        """
+        self._flush_passed()
+        last = _Work((), (), self._loop.create_future())
+        self._work.put(last)
+        await asyncio.wait({last.done, self.failed}, timeout=SETTLE_DEADLINE_S, return_when=asyncio.FIRST_COMPLETED)
+        if not last.done.done():
+            raise InfrastructureError("what was published before the hand-over could not be committed")
+
+    def _patiently(self, work: Coroutine[Any, Any, None]) -> None:
+        """Wait for a recovery, however long its log is: the event loop has beats of its own."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        while not future.done():
+            HEALTH.beat()
+            wait({future}, POLL_S)
+        future.result()
 
     def _write(self) -> None:
         while (work := self._next_work()) is not None:
@@ -175,7 +218,8 @@ class GatewayLog:
             only_reports = bool(outs) and not consumed
             if only_reports:
                 reach(GATEWAY_BEFORE_REPORT)
-            self._commit(outs, consumed)
+            if outs or consumed:
+                self._commit(outs, consumed)
             if only_reports:
                 reach(GATEWAY_AFTER_REPORT)
             self._loop.call_soon_threadsafe(self._committed, work)

@@ -27,6 +27,8 @@ from skeet.core.errors import DecodeError, UnknownEvent
 from skeet.core.ids import derive_id
 from skeet.core.record import Meta, Out, Record
 from skeet.core.values import NS_PER_S
+from skeet.health import HEALTH
+from skeet.metrics import Source
 from skeet.process import StopSignal, announce_ready, logger
 from skeet.schemas.codec import Codec
 from skeet.streams.crash_points import (
@@ -48,6 +50,8 @@ STEADY_S = 60.0
 """A process that ran this long starts again without waiting."""
 STOP_DEADLINE_S = 12.0
 """Instances drain in this time when the platform stops (a role has 20 s); then they are killed."""
+LIVE_LIMIT_S = 60.0
+"""One control record may stop an instance, which has its deadline, and start another."""
 POLL_S = 0.2
 VALIDITY_NS = 60 * NS_PER_S
 
@@ -105,6 +109,12 @@ class Runner:
             due = self.waiting.get(name, Waiting()).until <= time.monotonic()
             if instance.wanted and name not in self.children and due:
                 self._start(instance)
+
+    def counts(self) -> dict[tuple[str, ...], float]:
+        """Instances by state, for the metric."""
+        wanted = sum(instance.wanted for instance in tuple(self.instances.values()))
+        running = len(self.children)
+        return {("running",): float(running), ("waiting",): float(max(0, wanted - running))}
 
     def end_all(self) -> None:
         """Ask all to stop, then kill what did not."""
@@ -169,6 +179,8 @@ def main(settings: Settings) -> int:
     for instance in instances.values():
         if instance.state == "stopped":
             runner.changed(instance)
+    Source("skeet_strategy_instances", runner.counts).register()
+    HEALTH.loop("strategies", LIVE_LIMIT_S)
     announce_ready()
     try:
         _follow(settings, codec, runner, next_offset, stop)
@@ -182,6 +194,7 @@ def _follow(settings: Settings, codec: Codec, runner: Runner, next_offset: int, 
     try:
         client.assign([TopicPartition(topic_name(CONTROL, settings.kafka), 0, next_offset)])
         while not stop.stopping:
+            HEALTH.beat()
             message = client.poll(POLL_S)
             if message is not None and message.error() is None:
                 try:

@@ -30,7 +30,12 @@ def main(settings: Settings) -> int:
 
 async def _run(settings: Settings, stop: StopSignal) -> int:
     codec = registered_codec(settings)
-    plan = Plan(role="worker", group=GROUP, stages=stages(Restorer(settings, codec), settings.signals))
+    plan = Plan(
+        role="worker",
+        group=GROUP,
+        stages=stages(Restorer(settings, codec), settings.signals),
+        static_member=f"{GROUP}-{settings.slot}",
+    )
     host = FaustHost(settings, codec, plan)
     return await host.run(stop, run_clock(host, topic_name(CLOCK, settings.kafka)))
 

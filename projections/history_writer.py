@@ -13,14 +13,18 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message,
 
 from skeet.config import Settings
 from skeet.core.errors import InfrastructureError
+from skeet.core.values import NS_PER_MS
+from skeet.health import HEALTH
 from skeet.process import StopSignal, logger
 from skeet.projections.blocks import Block, Mark, PartitionBuffer, StoredRecord
 from skeet.projections.clickhouse_store import HistoryStore
 from skeet.projections.history import TABLES
 from skeet.projections.history_rebuild import replace, replacement_waits
 from skeet.projections.history_rows import inserts_of
-from skeet.projections.messages import without_passing_errors
+from skeet.projections.messages import note_ends, without_passing_errors
+from skeet.projections.sessions import ProjectionAge
 from skeet.schemas.codec import Codec
+from skeet.streams.catching_up import ClientEnds, Progress
 from skeet.streams.crash_points import (
     CLICKHOUSE_AFTER_CHECKPOINT,
     CLICKHOUSE_AFTER_INSERT,
@@ -68,14 +72,17 @@ class HistorySession:
         self._oldest_s = 0.0
         self._client: Consumer = consumer(
             settings,
-            GROUP,
+            f"{GROUP}-{settings.slot}",
             group_id=group_name(settings, GROUP),
             # Deep queues for speed, bounded in bytes: the projection is niced and must not eat the machine's memory.
             queued_min_messages=20_000,
             queued_max_messages_kbytes=32 * 1024,
             fetch_min_bytes=FETCH_BYTES,
             fetch_wait_max_ms=FETCH_WAIT_MS,
+            enable_partition_eof=True,
         )
+        self._progress = Progress(group_name(settings, GROUP), ClientEnds(self._client))
+        self._age = ProjectionAge(GROUP, self._progress)
 
     def run(self, stop: StopSignal) -> None:
         """Copy records until asked to stop; then store what is held and leave the group.
@@ -90,6 +97,7 @@ class HistorySession:
             self._client.subscribe(names, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
             looked_s = time.monotonic()
             while not stop.stopping:
+                HEALTH.beat()
                 self._take(self._client.consume(POLL_RECORDS, POLL_S))
                 if self._due():
                     self.flush()
@@ -100,6 +108,8 @@ class HistorySession:
         except KafkaException as error:
             raise InfrastructureError(f"Kafka: {error}") from error
         finally:
+            self._age.close()
+            self._progress.close()
             self._client.close()
 
     def flush(self) -> None:
@@ -115,6 +125,8 @@ class HistorySession:
                     reach(CLICKHOUSE_IN_INSERT)
                 self._insert(block)
                 self._buffers[block.topic, block.partition].stored(block)
+                if block.records:
+                    self._age.stored(block.records[-1].log_ms * NS_PER_MS)
             reach(CLICKHOUSE_AFTER_INSERT)
             self._commit((block, block.range.end, Mark(store_id=self._store_id)) for block in blocks)
             reach(CLICKHOUSE_AFTER_CHECKPOINT)
@@ -140,6 +152,7 @@ class HistorySession:
         )
 
     def _take(self, messages: list[Message]) -> None:
+        note_ends(messages, self._progress)
         for message in without_passing_errors(messages):
             name, partition = message.topic(), message.partition()
             buffer = self._buffers.get((name.removeprefix(self._prefix), partition))
@@ -175,11 +188,13 @@ class HistorySession:
             next(
                 p for p in partitions if (p.topic, p.partition) == (committed.topic, committed.partition)
             ).offset = start
+        self._progress.assigned((partition.topic, partition.partition) for partition in partitions)
         client.assign(partitions)
         log.info("partitions assigned", count=len(partitions), store=self._store_id)
         self._on_ready()
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._progress.revoked((partition.topic, partition.partition) for partition in partitions)
         for partition in partitions:
             self._buffers.pop((partition.topic.removeprefix(self._prefix), partition.partition), None)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from confluent_kafka import KafkaError, Message
 
 from skeet.core.errors import InfrastructureError
+from skeet.streams.catching_up import Progress
 
 PASSING = frozenset(
     {KafkaError._PARTITION_EOF, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE}
@@ -28,3 +29,11 @@ def without_passing_errors(messages: Iterable[Message]) -> Iterator[Message]:
             yield message
         elif error.code() not in PASSING and not error.retriable():
             raise InfrastructureError(f"reading Kafka: {error.str()}")
+
+
+def note_ends(messages: Iterable[Message], progress: Progress) -> None:
+    """Tell ``progress`` of the ends of partitions that the client reported among the messages."""
+    for message in messages:
+        error = message.error()
+        if error is not None and error.code() == KafkaError._PARTITION_EOF:
+            progress.ended((message.topic(), message.partition()), message.offset())

@@ -8,11 +8,13 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from skeet.config import Settings
 from skeet.core.errors import InfrastructureError
+from skeet.health import HEALTH
 from skeet.process import StopSignal, configure_logging, logger
-from skeet.projections.messages import without_passing_errors
+from skeet.projections.messages import note_ends, without_passing_errors
 from skeet.projections.postgres_store import AccountStore, Positions
-from skeet.projections.sessions import ReadyOnce, run_sessions
+from skeet.projections.sessions import ProjectionAge, ReadyOnce, run_sessions
 from skeet.schemas.codec import Codec
+from skeet.streams.catching_up import ClientEnds, Progress
 from skeet.streams.crash_points import POSTGRES_AFTER_COMMIT, reach
 from skeet.streams.kafka import consumer, group_name
 from skeet.streams.reading import record_of
@@ -45,11 +47,14 @@ class AccountSession:
         self._on_ready = on_ready
         self._client: Consumer = consumer(
             settings,
-            GROUP,
+            f"{GROUP}-{settings.slot}",
             group_id=group_name(settings, GROUP),
             fetch_min_bytes=FETCH_BYTES,
             fetch_wait_max_ms=FETCH_WAIT_MS,
+            enable_partition_eof=True,
         )
+        self._progress = Progress(group_name(settings, GROUP), ClientEnds(self._client))
+        self._age = ProjectionAge(GROUP, self._progress)
 
     def run(self, stop: StopSignal) -> None:
         """Fold records until asked to stop.
@@ -64,8 +69,9 @@ class AccountSession:
         self._store.migrate()
         names = [topic_name(topic, self._settings.kafka) for topic in INPUTS]
         try:
-            self._client.subscribe(names, on_assign=self._assigned)
+            self._client.subscribe(names, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
             while not stop.stopping:
+                HEALTH.beat()
                 # One record wakes us, and whatever stands behind it goes along: latency of one, throughput of many.
                 first = self._client.poll(POLL_S)
                 if first is not None:
@@ -73,14 +79,18 @@ class AccountSession:
         except KafkaException as error:
             raise InfrastructureError(f"Kafka: {error}") from error
         finally:
+            self._age.close()
+            self._progress.close()
             self._client.close()
 
     def _fold(self, messages: list[Message]) -> None:
+        note_ends(messages, self._progress)
         records = [record_of(self._codec, message, self._prefix) for message in without_passing_errors(messages)]
         if not records:
             return
         self._store.apply(records, self._positions)
         reach(POSTGRES_AFTER_COMMIT)
+        self._age.stored(records[-1].log_ns)
         moved: Positions = {(r.at.topic, r.at.partition): r.at.offset + 1 for r in records}
         self._positions |= moved
         # For whoever watches the group from outside; the store's own position is what counts.
@@ -92,9 +102,13 @@ class AccountSession:
         for partition in partitions:
             at = (partition.topic.removeprefix(self._prefix), partition.partition)
             self._positions[at] = partition.offset = stored.get(at, 0)
+        self._progress.assigned((partition.topic, partition.partition) for partition in partitions)
         client.assign(partitions)
         log.info("partitions assigned", count=len(partitions))
         self._on_ready()
+
+    def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._progress.revoked((partition.topic, partition.partition) for partition in partitions)
 
 
 def main(settings: Settings) -> int:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from skeet.core.errors import InfrastructureError
+from skeet.core.values import NS_PER_S
+from skeet.health import HEALTH, STORE_LIVE_LIMIT_S
+from skeet.metrics import Source
 from skeet.process import StopSignal, announce_ready, logger
+from skeet.streams.catching_up import Progress
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
@@ -26,6 +30,28 @@ class ReadyOnce:
             announce_ready()
 
 
+class ProjectionAge:
+    """How old what the store holds is: since the last stored record was written, while newer ones wait; else 0."""
+
+    def __init__(self, name: str, progress: Progress) -> None:
+        self._name = name
+        self._progress = progress
+        self._stored_ns = time.time_ns()
+        self._source = Source("skeet_projection_age_seconds", self._age).register()
+
+    def stored(self, log_ns: int) -> None:
+        """Records up to this time of the log are in the store."""
+        self._stored_ns = log_ns
+
+    def close(self) -> None:
+        """Expose it no more."""
+        self._source.unregister()
+
+    def _age(self) -> Mapping[tuple[str, ...], float]:
+        waits = any(self._progress.lag().values())
+        return {(self._name,): max(0, time.time_ns() - self._stored_ns) / NS_PER_S if waits else 0.0}
+
+
 def run_sessions(stop: StopSignal, session: Callable[[], None]) -> int:
     """Run sessions until asked to stop. Returns the exit code.
 
@@ -33,7 +59,9 @@ def run_sessions(stop: StopSignal, session: Callable[[], None]) -> int:
     pause cannot heal (a changed migration, an unreadable account event) leave.
     """
     pause_s = FIRST_PAUSE_S
+    HEALTH.loop("sessions", STORE_LIVE_LIMIT_S)
     while not stop.stopping:
+        HEALTH.beat()
         began_s = time.monotonic()
         try:
             session()

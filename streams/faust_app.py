@@ -25,10 +25,14 @@ from skeet.connections.kafka import aiokafka_options
 from skeet.core.control import DeadLetter
 from skeet.core.errors import DecodeError, InfrastructureError, UnknownEvent
 from skeet.core.ids import derive_id
+from skeet.core.market import Quote, Trade
 from skeet.core.record import Meta, Out, Record, TopicPosition
-from skeet.core.values import NS_PER_MS, AccountId, PrincipalId, TenantId, exact_arithmetic
+from skeet.core.values import NS_PER_MS, NS_PER_S, AccountId, PrincipalId, TenantId, exact_arithmetic
+from skeet.health import HEALTH
+from skeet.metrics import counter, histogram
 from skeet.process import DRAIN_DEADLINE_S, StopSignal, announce_ready, logger
 from skeet.schemas.codec import Codec
+from skeet.streams.catching_up import Progress
 from skeet.streams.crash_points import (
     STRATEGY_AFTER_COMMANDS,
     STRATEGY_BEFORE_COMMANDS,
@@ -38,7 +42,7 @@ from skeet.streams.crash_points import (
     CrashPoint,
     reach,
 )
-from skeet.streams.faust_driver import HostedTransport
+from skeet.streams.faust_driver import HeldPositions, HostedTransport
 from skeet.streams.journaling import CHECKPOINT_EVERY_S, JournalWriter
 from skeet.streams.kafka import group_name, producer
 from skeet.streams.outbox import Outbox
@@ -52,6 +56,8 @@ PACE_S = 0.025
 MAX_BARRIERS = 16
 """Barriers that wait for lagging inputs; the oldest go first, a newer one says more."""
 DRAIN_S = DRAIN_DEADLINE_S / 4
+END_LOOK_S = 1.0
+"""How often a host looks whether it has read its partitions to their ends."""
 JOIN_DEADLINE_S = 60.0
 """A member that gets no assignment for this long gives up and is started again."""
 
@@ -112,6 +118,11 @@ class FaustHost:
         self._assigned = asyncio.Event()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._app = self._make_app()
+        self._held = HeldPositions(self._app)
+        self._queue: Any = None
+        self._progress = Progress(group_name(settings, plan.group), self)
+        self._dead_letters = counter("skeet_dead_letters_total", plan.role)
+        self._frame_to_log = histogram("skeet_hop_latency_seconds", "frame_to_log") if plan.role == "worker" else None
 
     @property
     def assigned(self) -> frozenset[Partition]:
@@ -144,7 +155,7 @@ class FaustHost:
         return 0
 
     def _jobs(self, side_tasks: Sequence[Any]) -> Sequence[Any]:
-        return (self._outbox.run(), self._pace(), self._checkpoint_regularly(), *side_tasks)
+        return (self._outbox.run(), self._pace(), self._checkpoint_regularly(), *self._probes(), *side_tasks)
 
     async def _finish(self) -> None:
         self._checkpoint()
@@ -170,6 +181,17 @@ class FaustHost:
     async def settled(self, deadline_s: float) -> bool:
         """Wait until all that was sent is acknowledged."""
         return await self._outbox.drained(deadline_s)
+
+    # What whoever watches asks, from its own thread.
+
+    def position(self, partition: Partition) -> int:
+        """Next offset to be stepped. Where nothing waits in Faust it is the consumer's, which moves over markers."""
+        waits = self._queue is None or not self._queue.empty()
+        return self._next.get(partition, 0) if waits else self._held.position(partition)
+
+    def end(self, partition: Partition) -> int:
+        """The last stable offset seen."""
+        return self._held.end(partition)
 
     # What the driver asks.
 
@@ -200,6 +222,7 @@ class FaustHost:
             raise
         self._states, self._next, self._warm = states, dict(starts), True
         self.emit(missing)
+        self._progress.assigned(starts)
         logger().info("restored", partitions=len(starts), seconds=round(time.monotonic() - began, 3))
         self._assigned.set()
         return starts
@@ -212,6 +235,7 @@ class FaustHost:
         """Forget states and positions; the next assignment restores them."""
         self._warm = False
         self._journal = None
+        self._progress.revoked(tuple(self._next))
         self._next.clear()
         self._barriers.clear()
         self._outbox.forget()
@@ -219,6 +243,7 @@ class FaustHost:
     # The stream.
 
     async def _consume(self, stream: Any) -> None:
+        self._queue = stream.channel.queue
         try:
             async for event in stream.noack().events():
                 await self._outbox.room()
@@ -280,12 +305,20 @@ class FaustHost:
     def _record(self, message: Any) -> Record[Any]:
         event, meta = self._codec.decode(message.value or b"")
         at = TopicPosition(message.topic.removeprefix(self._prefix), message.partition, message.offset)
-        return Record(event=event, meta=meta, at=at, log_ns=round((message.timestamp or 0) * 1000) * NS_PER_MS)
+        log_ns = round((message.timestamp or 0) * 1000) * NS_PER_MS
+        if (
+            self._frame_to_log is not None
+            and isinstance(event, Trade | Quote)
+            and not getattr(event, "backfilled", False)
+        ):
+            self._frame_to_log.observe(max(0, log_ns - event.ts_init) / NS_PER_S)
+        return Record(event=event, meta=meta, at=at, log_ns=log_ns)
 
     def _dead_letter(self, message: Any, error: Exception) -> Out[Any]:
         topic = message.topic.removeprefix(self._prefix)
         identity = derive_id("dead-letter", self._plan.role, topic, message.partition, message.offset)
         at_ns = round((message.timestamp or 0) * 1000) * NS_PER_MS
+        self._dead_letters.inc()
         logger().warning(
             "dead letter", topic=topic, partition=message.partition, offset=message.offset, cause=str(error)
         )
@@ -420,6 +453,20 @@ class FaustHost:
     def _side_task_ended(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and task.exception() is not None:
             self.fail(task.exception() or InfrastructureError("a side task ended"))
+
+    def _probes(self) -> tuple[Any, ...]:
+        """What ``/livez`` and ``/readyz`` look at: that the event loop turns, and which partitions are read to their ends."""
+        return HEALTH.beat_regularly(), self._look_for_ends()
+
+    async def _look_for_ends(self) -> None:
+        """aiokafka reports no ends: one captured at a look counts as read when the position has reached it at the next."""
+        captured: dict[Partition, int] = {}
+        while True:
+            await asyncio.sleep(END_LOOK_S)
+            for partition, end in captured.items():
+                if self.position(partition) >= end:
+                    self._progress.ended(partition, end)
+            captured = {partition: self.end(partition) for partition in self._next if self._held.answered(partition)}
 
     def _error(self) -> BaseException | None:
         if self._failed.done():

@@ -162,6 +162,35 @@ class HostedConsumer(Consumer):  # type: ignore[misc]  # untyped library
         self._host.revoked()
 
 
+class HeldPositions:
+    """What the consumer holds of its partitions, without asking the broker. Readable from any thread; 0 where unknown."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    def position(self, partition: Partition) -> int:
+        """Next offset to be handed to Faust; it moves over markers and aborted records, too."""
+        state = self._state(partition)
+        return int(state.position) if state is not None and state.has_valid_position else 0
+
+    def answered(self, partition: Partition) -> bool:
+        """Whether a broker has said where the partition ends since it was assigned."""
+        state = self._state(partition)
+        return state is not None and state.lso is not None
+
+    def end(self, partition: Partition) -> int:
+        """Last stable offset of the newest answer of the broker."""
+        state = self._state(partition)
+        return max(0, int(state.lso)) if state is not None and state.lso is not None else 0
+
+    def _state(self, partition: Partition) -> Any:
+        consumer = self._app.consumer._thread._consumer
+        subscription = consumer._subscription.subscription if consumer is not None else None
+        assignment = subscription.assignment if subscription is not None else None
+        place = aiokafka.TopicPartition(*partition)
+        return assignment.state_value(place) if assignment is not None and place in assignment.tps else None
+
+
 class HostedTransport(Transport):  # type: ignore[misc]  # untyped library
     """Faust's transport with our consumer; ``host`` is set before the application starts."""
 

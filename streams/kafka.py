@@ -20,8 +20,9 @@ RETRY_BACKOFF_MAX_MS = 5
 DELIVERY_TIMEOUT_MS = 30_000
 """A record that no broker acknowledged for this long is reported as failed to whoever produced it."""
 SESSION_TIMEOUT_MS = 10_000
-TRANSACTION_TIMEOUT_MS = 15_000
-"""A desk or gateway that froze this long has lost its transaction, and its successor is not held up longer."""
+TRANSACTION_TIMEOUT_MS = 7_000
+"""A desk or gateway that froze this long has lost its transaction, and its successor is not held up longer: the group gives
+its partitions away after six seconds, and nobody may read past an open transaction."""
 
 
 def _common(settings: Settings, client_id: str) -> dict[str, Any]:

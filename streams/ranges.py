@@ -11,6 +11,7 @@ from skeet.config import Settings
 from skeet.core.errors import DecodeError, InfrastructureError, UnknownEvent
 from skeet.core.record import Record
 from skeet.core.values import NS_PER_MS
+from skeet.health import HEALTH
 from skeet.schemas.codec import Codec
 from skeet.streams.kafka import consumer
 from skeet.streams.reading import record_of
@@ -75,6 +76,7 @@ def _messages(
 ) -> Iterator[Record[Any]]:
     silent_s = 0.0
     while pending:
+        HEALTH.beat()
         messages = client.consume(BATCH, 0.1)
         silent_s = 0.0 if messages else silent_s + 0.1
         if silent_s > SILENCE_LIMIT_S:

@@ -16,6 +16,7 @@ from skeet.config import Settings
 from skeet.core.errors import InfrastructureError
 from skeet.core.record import Record, TopicPosition
 from skeet.core.values import NS_PER_MS
+from skeet.health import HEALTH
 from skeet.schemas.codec import Codec
 from skeet.streams.kafka import consumer
 from skeet.streams.topics import Topic, partition_count, topic_name
@@ -98,6 +99,7 @@ def messages_until_end(
         pending = {partition for partition in partitions if wanted[partition] > 0}
         silent_s = 0.0
         while pending:
+            HEALTH.beat()
             message = client.poll(POLL_S)
             if message is None:
                 silent_s += POLL_S

@@ -20,8 +20,10 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from skeet.config import Settings
 from skeet.core.errors import InfrastructureError
 from skeet.core.record import Out
+from skeet.metrics import counter
 from skeet.process import logger
 from skeet.schemas.codec import Codec
+from skeet.streams.catching_up import ClientEnds, Progress
 from skeet.streams.crash_points import CrashPoint, reach
 from skeet.streams.hang_guard import HangGuard
 from skeet.streams.kafka import consumer, producer
@@ -37,6 +39,10 @@ HANGS_S = 3 * TRANSACTION_DEADLINE_S
 """A transaction that takes longer than its calls' deadlines allow hangs in the client, and so would its process."""
 STABLE_OFFSETS_DEADLINE_S = 30.0
 """Longer than TRANSACTION_TIMEOUT_MS, after which the broker aborts what a dead predecessor left open."""
+FAILOVER_SESSION_MS = 6_000
+"""How long the group waits for a silent desk or gateway before another takes its partitions over. The shortest that a broker
+allows by default (``group.min.session.timeout.ms``): six seconds of silence, then rebalance and fold, make a failover of
+under ten. A pause that long (a laptop asleep, a machine that swaps) costs one needless hand-over, which loses nothing."""
 BATCH_LIMIT = 500
 """Records of one poll, and so of one transaction's inputs."""
 
@@ -90,6 +96,8 @@ class Transactor:
         self._names = {name: topic_name(topic, settings.kafka) for name, topic in TOPIC_BY_NAME.items()}
         self._ends: dict[Partition, int] = {}
         self._guard = HangGuard(f"transaction of {transactional_id}", HANGS_S)
+        self._committed = counter("skeet_transactions_total", "committed")
+        self._aborted = counter("skeet_transactions_total", "aborted")
 
     def open(self, warm: Iterable[Topic] = ()) -> None:
         """Settle what a predecessor left, fence it, and load the coordinator and the topics' metadata.
@@ -110,6 +118,9 @@ class Transactor:
     ) -> dict[Partition, int]:
         """Write the outs and the positions after ``consumed`` as one transaction; returns when it is committed.
 
+        With ``inputs`` every transaction is fenced by the group, also one that consumed nothing: a member that lost its
+        partitions without noticing writes nothing any more.
+
         Returns the offset after the last out, by the broker's topic name and partition.
 
         Raises
@@ -125,17 +136,23 @@ class Transactor:
             try:
                 for out in outs:
                     self._produce(out if isinstance(out, Encoded) else encode(self._codec, out))
-                if inputs is not None and consumed:
-                    positions, group = next_positions(consumed), inputs.group_metadata()
+                positions = inputs.positions_after(consumed) if inputs is not None else []
+                if inputs is not None and positions:
+                    group = inputs.group_metadata()
                     _call(self._client.send_offsets_to_transaction, positions, group, TRANSACTION_DEADLINE_S)
                 if self._before_commit is not None:
                     reach(self._before_commit)
                 _call(self._client.commit_transaction, TRANSACTION_DEADLINE_S)
             except KafkaException as error:
+                self._aborted.inc()
                 self._abort(error)
             except BaseException:
+                self._aborted.inc()
                 _call(self._client.abort_transaction, TRANSACTION_DEADLINE_S)
                 raise
+        if inputs is not None:
+            inputs.committed(positions)
+        self._committed.inc()
         return self._ends
 
     def _produce(self, out: Encoded) -> None:
@@ -209,13 +226,18 @@ class Inputs:
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
         self._metadata: Any = None
+        self._positions: dict[Partition, int] = {}
         self._client = consumer(
             settings,
             member,
             group_id=group,
             group_instance_id=member,
             partition_assignment_strategy="range",
+            enable_partition_eof=True,
+            session_timeout_ms=FAILOVER_SESSION_MS,
+            heartbeat_interval_ms=FAILOVER_SESSION_MS // 6,
         )
+        self.progress = Progress(group, ClientEnds(self._client))
         self._client.subscribe(
             [topic_name(topic, settings.kafka) for topic in topics],
             on_assign=self._assigned,
@@ -232,11 +254,31 @@ class Inputs:
         # Taken here, by the thread that polls: the client serves one thread at a time, and a poll that waits for a record
         # keeps another thread's call waiting for ever. It is also the generation in which these records were read.
         self._metadata = self._client.consumer_group_metadata()
-        return [message for message in (first, *rest) if not _is_error(message)]
+        return [message for message in (first, *rest) if not self._is_error(message)]
 
     def group_metadata(self) -> Any:
-        """What fences a member that lost its partitions without noticing: its membership at the last poll that read."""
+        """What fences a member that lost its partitions without noticing: its membership when it was assigned them, or at
+        the last poll that read."""
         return self._metadata
+
+    def positions_after(self, consumed: Sequence[Message]) -> list[TopicPartition]:
+        """What a transaction commits: the positions after the consumed; with none, one that stands already.
+
+        The broker checks the membership of whoever sends offsets, and of nobody else. So a transaction that consumed nothing
+        repeats the position of one partition; with no partition there is nothing to write for, and nothing is sent.
+        """
+        if consumed:
+            return next_positions(consumed)
+        for (topic, number), offset in tuple(self._positions.items()):
+            return [TopicPartition(topic, number, offset)]
+        return []
+
+    def committed(self, positions: Sequence[TopicPartition]) -> None:
+        """A transaction with these positions is in the log."""
+        for position in positions:
+            place = (position.topic, position.partition)
+            if place in self._positions:
+                self._positions[place] = max(self._positions[place], position.offset)
 
     def assignment(self) -> list[TopicPartition]:
         """The partitions this member holds now."""
@@ -249,15 +291,36 @@ class Inputs:
 
     def close(self) -> None:
         """Stop reading. A static member's partitions stay its own until its session ends."""
+        self.progress.close()
         self._client.close()
 
     def _assigned(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         positions = stable_positions(client, partitions)
+        # Before anybody is told: what they write at once must name this generation, not the one before.
+        self._metadata = client.consumer_group_metadata()
+        self._positions = {(p.topic, p.partition): max(0, p.offset) for p in positions}
         self._on_assigned(sorted({position.partition for position in positions}))
+        self.progress.assigned((position.topic, position.partition) for position in positions)
         client.assign(positions)
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._on_revoked(sorted({position.partition for position in partitions}))
+        gone = [(position.topic, position.partition) for position in partitions]
+        self.progress.revoked(gone)
+        for place in gone:
+            self._positions.pop(place, None)
+
+    def _is_error(self, message: Message) -> bool:
+        error: KafkaError | None = message.error()
+        if error is None:
+            return False
+        if error.code() == KafkaError._PARTITION_EOF:
+            self.progress.ended((message.topic(), message.partition()), message.offset())
+            return True
+        if error.fatal():
+            raise InfrastructureError(f"consumer: {error.str()} ({error.name()}); this process must end")
+        logger().warning("consumer", error=error.str())
+        return True
 
 
 def stable_positions(client: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
@@ -282,13 +345,3 @@ def stable_positions(client: Consumer, partitions: list[TopicPartition]) -> list
         if time.monotonic() > deadline:
             raise InfrastructureError(f"committed positions are not stable after {STABLE_OFFSETS_DEADLINE_S:.0f} s")
         time.sleep(0.02)  # the broker answers at once that an offset is not stable yet
-
-
-def _is_error(message: Message) -> bool:
-    error: KafkaError | None = message.error()
-    if error is None:
-        return False
-    if error.fatal():
-        raise InfrastructureError(f"consumer: {error.str()} ({error.name()}); this process must end")
-    logger().warning("consumer", error=error.str())
-    return True

@@ -162,7 +162,6 @@ class RiskSettings(Section):
 class DeskSettings(Section):
     """The single writer of accounts."""
 
-    slot: int = Field(0, ge=0, description="number of this desk process; desks that run side by side differ in it")
     snapshot_every: int = Field(5_000, ge=1, description="account events of a partition between two snapshots")
 
 
@@ -180,6 +179,40 @@ class ChaosSettings(Section):
     )
 
 
+class ScaleSettings(Section):
+    """How many processes of each role ``skeet up`` keeps running. Consumer groups share the partitions out among them."""
+
+    desk: int = Field(1, ge=1, le=64, description="desks; with a second one, another takes over in under 10 s")
+    gateway: int = Field(1, ge=1, le=64, description="gateways; an account's venue session follows its partition")
+    worker: int = Field(1, ge=1, le=64, description="Faust workers: bars, reference, signals")
+    projection_postgres: int = Field(1, ge=1, le=64, description="writers of the read tables")
+    projection_clickhouse: int = Field(1, ge=1, le=64, description="writers of the history")
+
+    def of(self, role: str) -> int:
+        """How many of a role; 1 of what cannot be scaled."""
+        return int(getattr(self, role.replace("-", "_"), 1))
+
+
+class HealthSettings(Section):
+    """Where each process answers ``/livez``, ``/readyz`` and ``/metrics``."""
+
+    host: str = Field("127.0.0.1", description="address to listen on; loopback unless something else must scrape")
+    port: int = Field(
+        0, ge=0, le=65_535, description="0: a free one for each process; else the first, counted up by `skeet up`"
+    )
+
+
+class WatchdogSettings(Section):
+    """The supervisor's outside look at consumer groups and processes."""
+
+    lag_limit: int = Field(
+        50_000, ge=1, description="offsets a group may be behind; more is an event, below half of it another"
+    )
+    silent_after_s: float = Field(
+        20.0, ge=5, description="a process whose `/livez` is 503 or unanswered for so long is restarted"
+    )
+
+
 class Settings(BaseSettings):
     """All settings of one SKEET process. Frozen: a process is restarted to change one."""
 
@@ -188,6 +221,12 @@ class Settings(BaseSettings):
     )
 
     data: Path = Field(default_factory=default_data_dir, description="data directory of this installation")
+    slot: int = Field(
+        0,
+        ge=0,
+        le=63,
+        description="number of this process among those of its role; set by `skeet up` where there are more",
+    )
     tenant: str = Field("main", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="tenant that the CLI acts for")
     principal: str = Field("operator", description="who the CLI acts as, recorded in commands")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
@@ -208,6 +247,9 @@ class Settings(BaseSettings):
     signals: SignalSettings = SignalSettings()
     strategy: StrategySettings = StrategySettings()
     chaos: ChaosSettings = ChaosSettings()
+    health: HealthSettings = HealthSettings()
+    scale: ScaleSettings = ScaleSettings()
+    watchdog: WatchdogSettings = WatchdogSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -93,8 +93,13 @@ class StopSignal:
         await event.wait()
 
 
+READY = threading.Event()
+"""Set once this process said that it does its work."""
+
+
 def announce_ready() -> None:
-    """Tell the supervisor that this process does its work. Without a supervisor nothing happens."""
+    """Tell the supervisor that this process does its work. Without a supervisor only ``/readyz`` hears of it."""
+    READY.set()
     target = os.environ.get("SKEET_READY_FILE")
     if target:
         Path(target).write_text(str(os.getpid()))

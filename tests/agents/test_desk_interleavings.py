@@ -80,6 +80,7 @@ class ModelOutside:
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
         self._settings = settings
+        self.rules = risk_rules(settings)
         self.control = Control()
         self.control_records: list[Record[Any]] = []
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
+from collections.abc import Callable
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
@@ -167,3 +169,22 @@ def test_chart_of_equal_prices_is_flat() -> None:
 def test_order_that_a_timer_caused_is_traced_to_the_clock() -> None:
     tick = Record(event=Tick(ts_event=5), meta=None, at=TopicPosition("clock.v1", 0, 1), log_ns=6)
     assert received(tick) == Hop(kind="clock", ts_ns=5)
+
+
+def test_metrics_targets_are_those_that_answer_now(skeet: Callable[..., Any], data_dir: Path) -> None:
+    (data_dir / "run").mkdir()
+    alive = json.dumps({"url": "http://127.0.0.1:9100", "pid": os.getpid()})
+    (data_dir / "run" / "supervisor.health").write_text(alive)
+    instance = data_dir / "instances" / "maker" / "run"
+    instance.mkdir(parents=True)
+    (instance / "strategy.health").write_text(alive)
+    assert json.loads(skeet("connect", "metrics", "--json").stdout) == {
+        "supervisor": "127.0.0.1:9100",
+        "strategy/maker": "127.0.0.1:9100",
+    }
+    text = skeet("connect", "metrics").stdout
+    assert 'targets: ["127.0.0.1:9100"]' in text and 'role: "strategy"' in text
+    (data_dir / "run" / "supervisor.health").write_text(json.dumps({"url": "http://x", "pid": 2**22 + 1}))
+    (instance / "strategy.health").write_text("")
+    gone = skeet("connect", "metrics")
+    assert gone.exit_code == 2

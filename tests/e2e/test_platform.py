@@ -9,21 +9,35 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import shutil
+from pathlib import Path
 from typing import Any
 
 import clickhouse_connect
 import psutil
 import psycopg
 import pytest
-from installation import Installation, eventually, kill
+from installation import Installation, eventually, kill, scrape
+from prometheus_client.parser import text_string_to_metric_families
 
 from skeet.cli.chaos_report import doubled_orders
 from skeet.config import Settings, load_settings
 from skeet.streams.crash_points import chaos_directory
+from skeet.wiring import ROLES
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
+CONSUMES = {"skeet_consumer_lag_records"}
+NEEDED = {
+    "supervisor": {"skeet_process_up", "skeet_process_restarts_total", "skeet_stalls_total", "skeet_group_lag_records"},
+    "desk": CONSUMES | {"skeet_orders_total", "skeet_kill_switch_active", "skeet_hop_latency_seconds"},
+    "gateway": CONSUMES | {"skeet_venue_sessions", "skeet_kill_latch_entries", "skeet_transactions_total"},
+    "worker": CONSUMES | {"skeet_hop_latency_seconds", "skeet_dead_letters_total"},
+    "projection-postgres": CONSUMES | {"skeet_projection_age_seconds"},
+    "projection-clickhouse": CONSUMES | {"skeet_projection_age_seconds"},
+    "strategy/maker-eth": CONSUMES,
+}
 ORDERS_AFTER_KILL = int(os.environ.get("SKEET_E2E_ORDERS", "5"))
 HEAL_S = 120.0
 IN_FLIGHT = ("desk.in_transaction", "gateway.after_socket_write", "projection-clickhouse.after_insert")
@@ -40,6 +54,32 @@ def test_the_demo_trades_and_ends_clean(installation: Installation) -> None:
     assert by_book["trend-btc"]["taker_fills"] and by_book["maker-eth"]["maker_fills"]
     assert all(int(book["position"]["round_trips"]) >= 3 for book in by_book.values())
     assert {row["hop"] for row in report["hops"]} >= {"tick → socket", "command → decision"}
+
+
+def test_every_process_answers_and_all_metrics_of_the_document_are_exposed(installation: Installation) -> None:
+    installation.skeet("demo", "--no-watch")
+    targets = eventually(lambda: _targets(installation), HEAL_S, "all processes and strategy instances answering")
+    live = {name: scrape(f"http://{address}/livez").status for name, address in targets.items()}
+    assert set(live.values()) == {200}, live
+    eventually(
+        lambda: all(scrape(f"http://{address}/readyz").status == 200 for address in targets.values()),
+        HEAL_S,
+        "every process caught up with its topics",
+    )
+    exposed = {name: _metric_names(scrape(f"http://{address}/metrics").text) for name, address in targets.items()}
+    document = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    named = set(re.findall(r"`(skeet_\w+)`", document))
+    assert set().union(*exposed.values()) == named
+    for name, needed in NEEDED.items():
+        assert needed <= exposed[name], name
+    assert sum_of(targets["desk"], "skeet_orders_total") > 0
+    assert sum_of(targets["worker"], "skeet_hop_latency_seconds_count") > 0
+    assert sum_of(targets["gateway"], "skeet_hop_latency_seconds_count") > 0
+    assert sum_of(targets["sim"], "skeet_venue_requests_total") > 0
+    assert sum_of(targets["feed"], "skeet_records_published_total") > 0
+    assert sum_of(targets["clickhouse"], "skeet_queries_total") > 0
+    assert sum_of(targets["registry"], "skeet_registry_requests_total") > 0
+    assert sum_of(targets["strategies"], "skeet_strategy_instances") == 2
 
 
 def test_an_altered_postgres_row_is_named(installation: Installation) -> None:
@@ -165,6 +205,27 @@ def test_down_leaves_no_process_behind(installation: Installation) -> None:
     pids = installation.processes().values()
     installation.skeet("down")
     assert not [pid for pid in pids if _runs(pid)]
+
+
+def _targets(installation: Installation) -> dict[str, str] | None:
+    """Address of each process that exposes metrics; None until all of them do."""
+    done = installation.skeet("connect", "metrics", "--json", expect=None)
+    found: dict[str, str] = json.loads(done.stdout) if done.returncode == 0 else {}
+    ours = {*ROLES, "supervisor", "strategy/maker-eth", "strategy/trend-btc"} - {"kafka", "postgres", "strategy"}
+    return found if ours <= found.keys() else None
+
+
+def _metric_names(text: str) -> set[str]:
+    """Names of the families that have a sample, ours only."""
+    families = text_string_to_metric_families(text)
+    suffixed = {family.name + ("_total" if family.type == "counter" else "") for family in families if family.samples}
+    return {name for name in suffixed if name.startswith("skeet_")}
+
+
+def sum_of(address: str, sample: str) -> float:
+    """The sum of all samples of this name."""
+    families = text_string_to_metric_families(scrape(f"http://{address}/metrics").text)
+    return sum(each.value for family in families for each in family.samples if each.name == sample)
 
 
 def _runs(pid: int) -> bool:

@@ -271,7 +271,7 @@ class GatewayThread:
     async def _begin(self) -> Gateway:
         log = GatewayLog(self._settings, self._codec)
         gateway = Gateway(self._settings, log, lambda account, guard: venue_of(self._settings, account, guard))
-        await gateway.start(accounts_with_keys(self._settings))
+        await gateway.start(lambda: accounts_with_keys(self._settings))
         await asyncio.wait_for(gateway.recovered.wait(), 90)
         return gateway
 

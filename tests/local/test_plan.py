@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+from skeet.config import ScaleSettings
 from skeet.local.plan import (
     MAX_BACKOFF_S,
     STABLE_AFTER_S,
@@ -86,3 +87,14 @@ def test_process_waits_for_what_its_dependencies_need() -> None:
     """A store of its own is up, but the desk that the view follows has lost its log."""
     assert not may_start("view", TABLE, states(log=State.BACKOFF, desk=State.READY, store=State.READY))
     assert may_start("view", TABLE, states(log=State.READY, desk=State.READY, store=State.READY))
+
+
+def test_several_of_a_role_are_numbered_and_whoever_waits_for_the_role_waits_for_all() -> None:
+    specs = {s.name: s for s in platform_specs(frozenset(), "skeet.", scale=ScaleSettings(desk=2), health_port=9100)}
+    assert "desk" not in specs and {"desk-0", "desk-1", "gateway"} <= specs.keys()
+    assert {"desk-0", "desk-1"} <= set(specs["strategies"].after)
+    assert [specs[name].environment["SKEET_SLOT"] for name in ("desk-0", "desk-1")] == ["0", "1"]
+    assert "SKEET_SLOT" not in specs["gateway"].environment
+    ports = [spec.environment.get("SKEET_HEALTH__PORT") for spec in specs.values() if not spec.once]
+    assert len(set(ports)) == len(ports) and "9100" in ports
+    assert specs["desk-1"].group == "skeet.desk" and specs["desk-1"].command[-1] == "desk"

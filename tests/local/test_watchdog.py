@@ -7,7 +7,9 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -15,9 +17,22 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from skeet.config import KafkaSettings
 from skeet.core.errors import InfrastructureError
+from skeet.core.platform import ProcessRestarted
 from skeet.local import sampler, watchdog
+from skeet.local.incidents import Incidents, read_report
+from skeet.local.pulse import Pulse, Silence, Written, mute
 from skeet.local.sampler import Sample, Sampler, sample_group
-from skeet.local.watchdog import FORGOTTEN_S, SAMPLE_INTERVAL_S, STILL_S, Watchdog, forgotten, stuck
+from skeet.local.watchdog import (
+    FORGOTTEN_S,
+    SAMPLE_INTERVAL_S,
+    STILL_S,
+    Followed,
+    LagAlarm,
+    Watchdog,
+    forgotten,
+    owned,
+    stuck,
+)
 
 PLACE = ("orders", 0)
 
@@ -92,6 +107,38 @@ def test_group_that_works_off_another_partition_is_slow_not_stuck() -> None:
     assert forgotten(beside(int, lambda _: 10_000, long)) == []
 
 
+class Bench:
+    """Stands in for the supervisor: every process has been ready for ever, and restarts are noted."""
+
+    def __init__(self, health: str = "") -> None:
+        self.restarted: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.reasons: dict[str, str] = {}
+        self._health = health
+
+    def ready_since(self, name: str) -> float | None:
+        return 0.0
+
+    def health_of(self, name: str) -> str:
+        return self._health
+
+    def restart(self, name: str, reason: str) -> None:
+        self.reasons[name] = reason
+        self.restarted.put(name)
+
+
+class Told:
+    """A log for incidents."""
+
+    def __init__(self, *, away: bool = False) -> None:
+        self.events: list[Mapping[str, Any]] = []
+        self.away = away
+
+    def publish(self, events: Sequence[Mapping[str, Any]]) -> None:
+        if self.away:
+            raise InfrastructureError("no broker")
+        self.events += events
+
+
 class Scripted(Sampler):
     """A group that stands at 100; from ``record_at_s`` on a record stands there, taken ``taken_after_s`` later."""
 
@@ -115,14 +162,70 @@ class Scripted(Sampler):
     ("taken_after_s", "restarts"), [(SAMPLE_INTERVAL_S, []), (10 * SAMPLE_INTERVAL_S, ["projection"])]
 )
 def test_first_record_behind_an_old_marker_is_given_time_before_anybody_is_restarted(
-    taken_after_s: float, restarts: list[str]
+    taken_after_s: float, restarts: list[str], tmp_path: Path
 ) -> None:
-    restarted: list[str] = []
+    bench, told = Bench(), Told()
     script = Scripted(record_at_s=FORGOTTEN_S + 5 * SAMPLE_INTERVAL_S, taken_after_s=taken_after_s)
-    dog = Watchdog(KafkaSettings(), {"projection": "g"}, lambda _: 0.0, lambda name, _: restarted.append(name), script)
+    incidents = Incidents(told, tmp_path / "watchdog.json")
+    dog = Watchdog(bench, {"projection": Followed(group="g")}, script, incidents)
     while script.now_s < FORGOTTEN_S + 20 * SAMPLE_INTERVAL_S:
         dog.look()
-    assert restarted == restarts
+    assert bench.restarted.qsize() == len(restarts)
+    assert [(e["type"], e["key"]) for e in told.events] == [("GroupStalled", name) for name in restarts]
+
+
+def test_lag_is_told_once_when_it_exceeds_its_limit_and_once_below_half_of_it() -> None:
+    alarm = LagAlarm(100)
+    assert [lag for lag in (0, 100, 101, 500, 90, 51, 50, 10, 101) if alarm.see(lag)] == [101, 50, 101]
+
+
+def test_each_of_several_members_answers_for_its_own_partitions_and_for_those_of_nobody() -> None:
+    places = [("orders", number) for number in range(3)]
+    sample = Sample(
+        at_s=0.0,
+        committed=dict.fromkeys(places, 1),
+        end=dict.fromkeys(places, 2),
+        owner={places[0]: "desk-0", places[1]: "desk-1"},
+    )
+    assert set(owned(sample, "desk-0").committed) == {places[0], places[2]}
+    assert set(owned(sample, "desk-1").committed) == {places[1], places[2]}
+    assert owned(sample, "") is sample
+
+
+@pytest.mark.parametrize(("said", "ends", "found"), [(10, 0, True), (0, 0, False), (10, 1, False)])
+def test_writer_whose_records_do_not_reach_the_log_is_mute(said: int, ends: int, found: bool) -> None:
+    samples = [Written(at_s=t, said=said * t, ends=ends * t) for t in range(0, 30, 3)]
+    assert mute(samples) is found
+
+
+def test_writer_is_not_mute_before_its_records_waited_long_enough() -> None:
+    assert not mute([Written(at_s=t, said=float(t >= 18), ends=0) for t in range(0, 25, 3)])
+    assert not mute([Written(at_s=t, said=t, ends=0) for t in range(0, 15, 3)])
+    assert not mute([])
+
+
+def test_silence_needs_its_time_and_several_probes_and_one_answer_ends_it() -> None:
+    silence = Silence(20.0)
+    assert not silence.hear(Pulse(at_s=0.0, trouble="x"))
+    assert not silence.hear(Pulse(at_s=100.0, trouble="x"))  # the machine slept
+    assert not silence.hear(Pulse(at_s=101.0))
+    assert not any(silence.hear(Pulse(at_s=t, trouble="x")) for t in (102.0, 110.0, 121.0))
+    assert "x" in silence.hear(Pulse(at_s=122.0, trouble="x"))
+
+
+def test_incidents_wait_while_kafka_is_away_and_the_newest_is_reported(tmp_path: Path) -> None:
+    told = Told(away=True)
+    incidents = Incidents(told, tmp_path / "watchdog.json")
+    for count in (1, 2):
+        incidents.add("desk", ProcessRestarted(process="desk", how="SIGKILL", restarts=count))
+        incidents.flush()
+    assert told.events == []
+    told.away = False
+    incidents.flush()
+    incidents.flush()
+    assert [event["fields"]["restarts"] for event in told.events] == [1, 2]
+    report = read_report(tmp_path / "watchdog.json")
+    assert report["incident"]["text"] == "desk was restarted (SIGKILL), 2 times by now"
 
 
 @pytest.mark.integration
@@ -159,7 +262,7 @@ def test_sample_holds_committed_positions_and_ends(kafka: str) -> None:
 
 @pytest.mark.integration
 def test_assigned_but_idle_group_is_restarted_and_a_working_one_is_not(
-    kafka: str, monkeypatch: pytest.MonkeyPatch
+    kafka: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name, seconds in (("STILL_S", 2.0), ("WAITED_S", 1.0), ("SAMPLE_INTERVAL_S", 0.25)):
         monkeypatch.setattr(watchdog, name, seconds)
@@ -180,8 +283,10 @@ def test_assigned_but_idle_group_is_restarted_and_a_working_one_is_not(
         for name in topics
     }
     producer = Producer({"bootstrap.servers": kafka})
-    restarted: queue.SimpleQueue[str] = queue.SimpleQueue()
-    dog = Watchdog(KafkaSettings(bootstrap=kafka), groups, lambda _: 0.0, lambda name, _: restarted.put(name))
+    bench, asking = Bench(), Sampler(KafkaSettings(bootstrap=kafka))
+    restarted = bench.restarted
+    followed = {name: Followed(group=group) for name, group in groups.items()}
+    dog = Watchdog(bench, followed, asking, Incidents(Told(), tmp_path / "watchdog.json"))
     thread = threading.Thread(target=dog.run)
     thread.start()
     try:

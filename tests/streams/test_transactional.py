@@ -171,3 +171,61 @@ def test_member_of_an_older_generation_cannot_commit(settings: Settings, codec: 
         transactor.commit([letter(group)], first, batch)
     assert letters(settings, codec, group) == 0
     second.close()
+
+
+def test_transaction_that_consumed_nothing_is_fenced_by_the_group_too(
+    settings: Settings, codec: Codec, group: str
+) -> None:
+    publish_ticks(settings, codec, 1)
+    transactor = Transactor(settings, codec, f"tx-{group}")
+    transactor.open()
+    first = Inputs(settings, [CLOCK], group, "member-0")
+    batch = poll_until(first, lambda found: len(found) >= 1)
+    transactor.commit([letter(f"{group}-member")], first, batch)
+    transactor.commit([letter(f"{group}-member")], first)
+    second = Inputs(settings, [CLOCK], group, "member-0")
+    second.poll(1.0)
+    with pytest.raises((TransactionAborted, InfrastructureError)):
+        transactor.commit([letter(f"{group}-zombie")], first)
+    assert letters(settings, codec, f"{group}-zombie") == 0
+    assert letters(settings, codec, f"{group}-member") == 2
+    second.close()
+
+
+def test_member_that_has_read_nothing_yet_may_write_and_moves_no_position(
+    settings: Settings, codec: Codec, group: str
+) -> None:
+    publish_ticks(settings, codec, 2)
+    transactor = Transactor(settings, codec, f"tx-{group}")
+    transactor.open()
+    assigned: list[list[int]] = []
+
+    def write_at_once(partitions: list[int]) -> None:
+        assigned.append(partitions)
+        transactor.commit([letter(group)], member)
+
+    member = Inputs(settings, [CLOCK], group, "member-0", on_assigned=write_at_once)
+    batch = poll_until(member, lambda found: len(found) >= 2)
+    assert assigned == [[0]]
+    assert letters(settings, codec, group) == 1
+    member.rewind()
+    again = poll_until(member, lambda found: len(found) >= len(batch))
+    assert again[0].offset() == batch[0].offset()
+    member.close()
+
+
+def test_member_is_caught_up_once_the_end_was_reported_to_it(
+    settings: Settings, codec: Codec, inputs: Inputs, group: str
+) -> None:
+    publish_ticks(settings, codec, 3)
+    poll_until(inputs, lambda found: len(found) >= 3)
+    deadline = time.monotonic() + DEADLINE_S
+    while inputs.progress.reason():
+        assert time.monotonic() < deadline, inputs.progress.reason()
+        inputs.poll(0.1)
+    assert set(inputs.progress.lag().values()) == {0}
+    publish_ticks(settings, codec, 2)
+    while not any(inputs.progress.lag().values()):
+        # The client learns of the new end while it fetches; nothing is taken out of it here.
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

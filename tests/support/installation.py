@@ -8,7 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,25 @@ class Installation:
         )
         done = self.skeet(*words, expect=None)
         return int(json.loads(done.stdout)["n"]) if done.returncode == 0 else -1
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Of an HTTP GET; status 0 when there was none."""
+
+    status: int
+    text: str
+
+
+def scrape(url: str) -> Answer:
+    """GET, whatever the status."""
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return Answer(answer.status, answer.read().decode())
+    except urllib.error.HTTPError as error:
+        return Answer(error.code, error.read().decode())
+    except OSError as error:
+        return Answer(0, str(error))
 
 
 def kill(pid: int) -> None:

@@ -12,17 +12,21 @@ from skeet.cli.arguments import Json
 from skeet.cli.output import MASK, console, print_json
 from skeet.config import KafkaSettings, Settings, load_settings
 from skeet.core.errors import InvalidInput
+from skeet.local.installation import Installation
+from skeet.local.status import metrics_targets
 from skeet.streams.topics import ACCOUNT_EVENTS, MARKET_TRADES, topic_name
+from skeet.wiring import ROLES
 
 
 class Store(StrEnum):
     KAFKA = "kafka"
     POSTGRES = "postgres"
     CLICKHOUSE = "clickhouse"
+    METRICS = "metrics"
 
 
 def connect(
-    store: Annotated[Store, typer.Argument(help="kafka, postgres or clickhouse.")],
+    store: Annotated[Store, typer.Argument(help="kafka, postgres, clickhouse or metrics.")],
     show_secrets: Annotated[
         bool, typer.Option("--show-secrets", help="Print passwords instead of where they are.")
     ] = False,
@@ -40,6 +44,8 @@ def connect(
             facts, text = _postgres(settings, show=show_secrets)
         case Store.CLICKHOUSE:
             facts, text = _clickhouse(settings, show=show_secrets)
+        case Store.METRICS:
+            facts, text = _metrics(settings)
     if as_json:
         print_json(facts)
     else:
@@ -154,6 +160,36 @@ JDBC (DBeaver, DataGrip: driver com.clickhouse:clickhouse-jdbc)
 tables and columns: docs/data-dictionary.md; here: skeet sql "SHOW TABLES"
 """,
     )
+
+
+def _metrics(settings: Settings) -> tuple[dict[str, str], str]:
+    """A scrape configuration of what runs now; with SKEET_HEALTH__PORT set it holds for the next start, too."""
+    targets = metrics_targets(Installation(settings.data.absolute()))
+    if not targets:
+        raise InvalidInput("no process answers: start the platform with `skeet up`")
+    blocks = "".join(
+        f"""
+      - targets: ["{address}"]
+        labels: {{process: "{name}", role: "{role_of(name)}"}}"""
+        for name, address in targets.items()
+    )
+    return (
+        targets,
+        f"""
+scrape_configs:
+  - job_name: skeet
+    scrape_interval: 15s
+    static_configs:{blocks}
+
+# what the metrics mean: docs/metrics.md; one by hand: curl http://{next(iter(targets.values()))}/metrics
+""",
+    )
+
+
+def role_of(process: str) -> str:
+    """The role of a process by its name: ``desk-1`` is a desk, ``strategy/maker-eth`` a strategy."""
+    name = process.partition("/")[0]
+    return name if name in ROLES or name == "supervisor" else name.rpartition("-")[0]
 
 
 def _secret(settings: Settings, file_name: str, otherwise: str) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from skeet.cli.output import console, print_json, print_rows
+from skeet.cli.output import console, print_json, print_rows, time_text
 from skeet.config import load_settings
 from skeet.core.errors import InfrastructureError, InvalidInput
 from skeet.local import doctor as examination
@@ -43,8 +43,16 @@ def up(
     port_base: Annotated[
         int | None, typer.Option(min=1024, max=65_000, help="Use the ports from this one on, instead of free ones.")
     ] = None,
+    desks: Annotated[int | None, typer.Option(min=1, max=64, help="This many desks; a second one takes over.")] = None,
+    gateways: Annotated[int | None, typer.Option(min=1, max=64, help="This many gateways.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help="This many Faust workers.")] = None,
+    projections: Annotated[int | None, typer.Option(min=1, max=64, help="This many of each projection.")] = None,
 ) -> None:
-    """Start everything on this machine, and return once all of it is ready. Safe to repeat."""
+    """Start everything on this machine, and return once all of it is ready. Safe to repeat.
+
+    How many of a role stay running is a setting (SKEET_SCALE__DESK and so on); the options here hold until `skeet down`.
+    """
+    _scale({"desk": desks, "gateway": gateways, "worker": workers}, projections)
     installation = _installation()
     before = read_state(installation.state_file)
     if before.supervisor is not None and before.supervisor.alive:
@@ -128,6 +136,14 @@ def reset(
         typer.confirm(f"Delete the log, the stores and the secrets in {installation.data}?", abort=True)
     deleted = installation.delete_content()
     console().print(f"deleted {', '.join(deleted)}" if deleted else "there was nothing to delete")
+
+
+def _scale(counts: dict[str, int | None], projections: int | None) -> None:
+    """Options become the environment that the supervisor, a process of its own, reads its settings from."""
+    stores = dict.fromkeys(("projection_postgres", "projection_clickhouse"), projections)
+    for role, count in (counts | stores).items():
+        if count is not None:
+            os.environ[f"SKEET_SCALE__{role.upper()}"] = str(count)
 
 
 def _installation() -> Installation:
@@ -243,6 +259,8 @@ def _print_status(found: PlatformStatus) -> None:
             "uptime": _duration(row.uptime_s),
             "restarts": row.restarts,
             "address": row.address,
+            "health": row.health.removeprefix("http://"),
+            "lag": "" if row.lag is None else row.lag,
             "cpu %": row.cpu_percent,
             "MiB": round(row.rss_mib),
             "last exit": row.last_exit,
@@ -253,6 +271,8 @@ def _print_status(found: PlatformStatus) -> None:
     supervisor = f"supervisor pid {found.supervisor_pid}" if found.running else "the supervisor does not run"
     given = f" · given by address: {', '.join(found.external)}" if found.external else ""
     console().print(f"{supervisor} · data in {found.data}{given}")
+    if found.incident:
+        console().print(f"last incident {time_text(found.incident['at_ns'])}: {found.incident['text']}", markup=False)
 
 
 def _duration(seconds: float) -> str:

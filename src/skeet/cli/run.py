@@ -9,9 +9,13 @@ import typer
 
 from skeet.config import load_settings
 from skeet.core.errors import InvalidInput, SkeetError
+from skeet.probes import serve
 from skeet.process import configure_logging, logger
 from skeet.streams import crash_points
 from skeet.wiring import ROLES, role
+
+OTHERS = frozenset({"kafka", "postgres"})
+"""These become programs that are not ours, with answers of their own."""
 
 
 def run(
@@ -22,6 +26,8 @@ def run(
     configure_logging(name, settings.log_level)
     try:
         crash_points.install(settings)
+        if name not in OTHERS:
+            serve(settings, name)
         code = role(name).load()(settings)
     except InvalidInput as error:
         logger().error("cannot start", reason=str(error))

@@ -16,6 +16,7 @@ from skeet.local.identity import Identity, sweep_session
 from skeet.local.installation import Installation
 from skeet.local.plan import ProcessSpec, State
 from skeet.local.state import ProcessRecord
+from skeet.probes import read_address
 
 NICENESS = 10
 MAX_LOG_BYTES = 32 * 1024 * 1024
@@ -34,13 +35,15 @@ class Child:
         self.last_exit = ""
         self.identity: Identity | None = None
         self._popen: subprocess.Popen[bytes] | None = None
+        self._health = ""
         self._ready = installation.ready / f"{spec.name}.ready"
         self._log = installation.logs / f"{spec.name}.log"
-        self._environment = {**environment, "SKEET_READY_FILE": str(self._ready)}
+        self._environment = {**environment, **spec.environment, "SKEET_READY_FILE": str(self._ready)}
 
     def start(self) -> None:
         """Start it in a session of its own: a Ctrl-C at the terminal reaches the supervisor only."""
         self._ready.unlink(missing_ok=True)
+        self._ready.with_suffix(".health").unlink(missing_ok=True)
         rotate(self._log)
         with self._log.open("ab") as log:
             self._popen = subprocess.Popen(
@@ -89,6 +92,13 @@ class Child:
         """Whether it said that it does its work."""
         return self._ready.exists()
 
+    @property
+    def health(self) -> str:
+        """Where it answers about its health; empty for programs that are not ours, and while it is not running."""
+        if not self._health and self.identity is not None:
+            self._health = read_address(self._ready.with_suffix(".health"))
+        return self._health
+
     def enter(self, state: State) -> None:
         """Note a new state and its time."""
         self.state, self.since = state, time.time()
@@ -100,7 +110,7 @@ class Child:
 
     def forget(self) -> None:
         """It is gone: no pid, no ready file."""
-        self.identity, self._popen = None, None
+        self.identity, self._popen, self._health = None, None, ""
         self._ready.unlink(missing_ok=True)
 
     def record(self) -> ProcessRecord:
@@ -114,6 +124,7 @@ class Child:
             last_exit=self.last_exit,
             group=self.spec.group,
             stop_signal=int(self.spec.stop_signal),
+            health=self.health if self.state is State.READY else "",
         )
 
     def trim_log(self) -> None:

@@ -25,6 +25,7 @@ from aiohttp import web
 
 from skeet.config import Settings, load_settings
 from skeet.core.errors import InfrastructureError
+from skeet.health import HEALTH, STORE_LIVE_LIMIT_S
 from skeet.local.clickhouse_engine import Counts, Engine, EngineError, Session
 from skeet.local.clickhouse_protocol import (
     AUTHENTICATION_FAILED,
@@ -39,6 +40,7 @@ from skeet.local.clickhouse_protocol import (
     statement_of,
 )
 from skeet.local.ports import LOOPBACK, loopback_port, require_free
+from skeet.metrics import counter, declare
 from skeet.process import StopSignal, announce_ready, configure_logging, logger
 
 MAX_BODY_BYTES = 1024 * 1024 * 1024
@@ -93,8 +95,11 @@ class ClickHouseServer:
             statement = await _read_statement(request)
             if not statement.sql.strip():
                 return web.Response(text="Ok.\n", headers=_headers(statement))
-            return await self._answer(request, statement)
+            answer = await self._answer(request, statement)
+            counter("skeet_queries_total", "ok").inc()
+            return answer
         except (ProtocolError, EngineError) as error:
+            counter("skeet_queries_total", "refused").inc()
             return _refusal(error.code, str(error))
 
     async def _answer(self, request: web.Request, statement: Statement) -> web.StreamResponse:
@@ -292,8 +297,11 @@ async def serve(folder: Path, port: int, token: str) -> int:
     runner = web.AppRunner(server.application(), access_log=None, auto_decompress=False, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, LOOPBACK, port).start()
+    declare("skeet_queries_total", ("ok", "refused"))
+    beats = asyncio.create_task(HEALTH.beat_regularly(limit_s=STORE_LIVE_LIMIT_S))
     announce_ready()
     await stop.wait_async()
+    beats.cancel()
     await runner.cleanup()
     await server.close()
     return 0

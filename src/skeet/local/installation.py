@@ -58,6 +58,11 @@ class Installation:
         return self.data / "run"
 
     @property
+    def watch_report(self) -> Path:
+        """The lag of each group and the newest incident, as the supervisor's watchdog last wrote them."""
+        return self.ready / "watchdog.json"
+
+    @property
     def secrets(self) -> Path:
         """Generated passwords and tokens, 0600 each."""
         return self.data / "secrets"

@@ -82,6 +82,8 @@ def server_properties(paths: KafkaPaths) -> str:
         "share.coordinator.state.topic.min.isr": "1",
         "share.coordinator.state.topic.num.partitions": "4",
         "group.initial.rebalance.delay.ms": "0",
+        # A transaction that outlived its time holds up whoever takes over; the default looks every 10 s.
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
         # After kill -9 the controller waits for the old registration to lapse: 9 s by default, 1 s so.
         "broker.session.timeout.ms": "1000",
         "broker.heartbeat.interval.ms": "200",

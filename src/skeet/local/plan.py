@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from skeet.config import ScaleSettings
 from skeet.wiring import PLATFORM, ROLES, Role
 
 FIRST_BACKOFF_S = 0.5
@@ -48,22 +49,49 @@ class ProcessSpec:
     niced: bool = False
     group: str = ""
     stop_signal: signal.Signals = signal.SIGTERM
+    role: str = ""
+    slot: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def platform_specs(external: frozenset[str], group_prefix: str, *, simulated: bool = True) -> tuple[ProcessSpec, ...]:
-    """The processes of this machine: every role, less the parts given by address, plus the topics step."""
+def platform_specs(
+    external: frozenset[str],
+    group_prefix: str,
+    *,
+    simulated: bool = True,
+    scale: ScaleSettings | None = None,
+    health_port: int = 0,
+) -> tuple[ProcessSpec, ...]:
+    """The processes of this machine: every role, less the parts given by address, plus the topics step.
+
+    A role of which there are several gives processes ``desk-0``, ``desk-1`` …; who waits for the role waits for all of
+    them. With a ``health_port`` other than 0 each process answers on the next one, in the order of the table.
+    """
     left_out = external | ON_DEMAND | (frozenset() if simulated else frozenset({"sim"}))
-    roles = [role for role in ROLES.values() if role.name not in left_out]
+    counts = {name: (scale or ScaleSettings()).of(name) for name in ROLES if name not in left_out}
     topics = ProcessSpec(name=TOPICS_STEP, command=_skeet("topics", "apply"), after=("kafka", "registry"), once=True)
-    return (*(_spec(role, group_prefix) for role in roles), topics)
+    specs = [_spec(ROLES[name], group_prefix, slot, counts) for name, count in counts.items() for slot in range(count)]
+    if health_port:
+        ports = {spec.name: str(health_port + index) for index, spec in enumerate(specs)}
+        specs = [replace(s, environment={**s.environment, "SKEET_HEALTH__PORT": ports[s.name]}) for s in specs]
+    return (*specs, topics)
 
 
-def _spec(role: Role, group_prefix: str) -> ProcessSpec:
+def names_of(role: str, count: int) -> tuple[str, ...]:
+    """The processes of a role: its name alone, or numbered where there are several."""
+    return (role,) if count == 1 else tuple(f"{role}-{slot}" for slot in range(count))
+
+
+def _spec(role: Role, group_prefix: str, slot: int, counts: Mapping[str, int]) -> ProcessSpec:
     needs_topics = role.name not in PLATFORM and "registry" in role.after
+    after = tuple(name for other in role.after for name in names_of(other, counts.get(other, 1)))
     return ProcessSpec(
-        name=role.name,
+        name=names_of(role.name, counts[role.name])[slot],
+        role=role.name,
+        slot=slot,
+        environment={"SKEET_SLOT": str(slot)} if counts[role.name] > 1 else {},
         command=_skeet("run", role.name),
-        after=(*role.after, TOPICS_STEP) if needs_topics else role.after,
+        after=(*after, TOPICS_STEP) if needs_topics else after,
         niced=role.niced,
         group=group_prefix + role.group if role.group else "",
         # PostgreSQL's SIGTERM waits for every client to leave; SIGINT is its fast, clean stop.

@@ -20,9 +20,11 @@ from aiohttp import web
 from skeet.config import RegistrySettings, Settings, load_settings
 from skeet.connections.tls import basic_auth, present
 from skeet.core.errors import InfrastructureError, InvalidInput, SkeetError
+from skeet.health import HEALTH
 from skeet.local.ports import LOOPBACK, LOOPBACK_HOSTS, loopback_port, require_free
 from skeet.local.registry_log import RegistryLog
 from skeet.local.registry_state import LogRecord, RegistryError, RegistryState, Version, parse
+from skeet.metrics import counter, declare
 from skeet.process import StopSignal, announce_ready, configure_logging, logger
 from skeet.streams.crash_points import REGISTRY_AFTER_APPEND, reach
 
@@ -45,7 +47,9 @@ class Registry:
 
     def application(self, login: Mapping[str, str]) -> web.Application:
         """The HTTP application; ``login`` is the header that every request must bring (empty: none)."""
-        app = web.Application(middlewares=[_errors_as_json, _requiring(login)], client_max_size=MAX_BODY_BYTES)
+        app = web.Application(
+            middlewares=[_counted, _errors_as_json, _requiring(login)], client_max_size=MAX_BODY_BYTES
+        )
         app.add_routes(
             [
                 web.get("/", _empty),
@@ -158,6 +162,13 @@ class Registry:
             raise RegistryError(500, 50001, f"Error in the backend data store: {error}") from error
         reach(REGISTRY_AFTER_APPEND)
         self._state.apply(record)
+
+
+@web.middleware
+async def _counted(request: web.Request, handler: Handler) -> web.StreamResponse:
+    answer = await handler(request)
+    counter("skeet_registry_requests_total", str(answer.status)).inc()
+    return answer
 
 
 @web.middleware
@@ -274,8 +285,11 @@ async def serve(settings: Settings) -> int:
     runner = web.AppRunner(registry.application(login), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, host, port, ssl_context=_tls(registry_settings)).start()
+    declare("skeet_registry_requests_total", ("200",))
+    beats = asyncio.create_task(HEALTH.beat_regularly())
     announce_ready()
     await stop.wait_async()
+    beats.cancel()
     await runner.cleanup()
     return 1 if lost else 0
 

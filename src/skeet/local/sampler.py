@@ -8,21 +8,28 @@ is started again by the next question.
 from __future__ import annotations
 
 import json
+import os
 import select
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from skeet.config import KafkaSettings
+from skeet.config import KafkaSettings, load_settings
 from skeet.connections.kafka import kafka_options
-from skeet.core.errors import InfrastructureError
+from skeet.core.errors import InfrastructureError, SkeetError
+from skeet.core.ids import derive_id
+from skeet.core.record import Meta
+from skeet.core.values import AccountId, EventId, PrincipalId, TenantId
+from skeet.streams.kafka import producer
+from skeet.streams.registry import registered_codec
+from skeet.streams.topics import PLATFORM_EVENTS, topic_name
 
 REQUEST_TIMEOUT_S = 5.0
 ANSWER_DEADLINE_S = 4 * REQUEST_TIMEOUT_S
@@ -33,18 +40,31 @@ Partition = tuple[str, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """Of one group at one moment (seconds, monotonic): committed position and log end of each partition."""
+    """Of one group at one moment (seconds, monotonic): committed position and log end of each partition.
+
+    ``owner`` names the member that a partition is assigned to: its static id, else its client id.
+    """
 
     at_s: float
     committed: Mapping[Partition, int]
     end: Mapping[Partition, int]
+    owner: Mapping[Partition, str] = field(default_factory=dict)
+
+    @property
+    def lag(self) -> int:
+        """Offsets not committed, markers and aborted records included."""
+        return sum(max(0, self.end.get(place, 0) - position) for place, position in self.committed.items())
 
 
 class Sampler:
-    """Asks the child. Both questions raise InfrastructureError when Kafka, or the child, has no answer."""
+    """Asks the child. Every question raises InfrastructureError when Kafka, or the child, has no answer.
 
-    def __init__(self, kafka: KafkaSettings) -> None:
+    ``environment`` is added to this process's for the child, which reads settings only to publish.
+    """
+
+    def __init__(self, kafka: KafkaSettings, environment: Mapping[str, str] | None = None) -> None:
         self._options = kafka_options(kafka)
+        self._environment = {**os.environ, **(environment or {})}
         self._child: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
         self._closed = False
@@ -52,12 +72,22 @@ class Sampler:
     def sample(self, group: str) -> Sample:
         """See :func:`sample_group`."""
         answer = self._ask(["sample", group])
-        committed, end = ({(t, p): offset for t, p, offset in rows} for rows in (answer["committed"], answer["end"]))
-        return Sample(at_s=time.monotonic(), committed=committed, end=end)
+        committed, end, owner = (
+            {(t, p): value for t, p, value in answer[side]} for side in ("committed", "end", "owner")
+        )
+        return Sample(at_s=time.monotonic(), committed=committed, end=end, owner=owner)
 
     def delivers_from(self, place: Partition, position: int) -> bool:
         """See :func:`delivers_from`."""
         return bool(self._ask(["delivers", *place, position])["delivers"])
+
+    def written(self, topics: Sequence[str]) -> int:
+        """The sum of the ends of all partitions of these topics (the broker's names)."""
+        return int(self._ask(["written", *topics])["written"])
+
+    def publish(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Write platform events; see :func:`publish`."""
+        self._ask(["publish", *events])
 
     def close(self) -> None:
         """End the child."""
@@ -91,8 +121,13 @@ class Sampler:
         if self._closed:
             raise InfrastructureError("the sampler is closed")
         if self._child is None or self._child.poll() is not None:
-            command = [sys.executable, "-m", "skeet.local.sampler"]
-            self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "skeet.local.sampler"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=self._environment,
+            )
             # Its first line, not an argument: a command line is everybody's to read, and options may hold a password.
             assert self._child.stdin is not None
             self._child.stdin.write(json.dumps(self._options) + "\n")
@@ -105,19 +140,63 @@ def sample_group(client: AdminClient, group: str) -> Sample:
     A partition that it never committed counts from 0. KafkaException when the broker does not answer.
     """
     described = client.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S)[group].result()
-    assigned = {
-        (partition.topic, partition.partition)
+    owner = {
+        (partition.topic, partition.partition): str(member.group_instance_id or member.client_id)
         for member in described.members
         if member.assignment
         for partition in member.assignment.topic_partitions
     }
     asked = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=REQUEST_TIMEOUT_S)
     committed = {(p.topic, p.partition): p.offset for p in asked[group].result().topic_partitions}
-    positions = {place: max(0, committed.get(place, 0)) for place in assigned | committed.keys()}
+    positions = {place: max(0, committed.get(place, 0)) for place in owner.keys() | committed.keys()}
     specs = {TopicPartition(*place): OffsetSpec.latest() for place in positions}
     answers = client.list_offsets(specs, request_timeout=REQUEST_TIMEOUT_S) if specs else {}
     ends = {(place.topic, place.partition): answer.result().offset for place, answer in answers.items()}
-    return Sample(at_s=time.monotonic(), committed=positions, end=ends)
+    return Sample(at_s=time.monotonic(), committed=positions, end=ends, owner=owner)
+
+
+def written(client: AdminClient, topics: Sequence[str]) -> int:
+    """The sum of the ends of all partitions. KafkaException when the broker does not answer."""
+    known = client.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+    places = [TopicPartition(t, number) for t in topics if t in known for number in known[t].partitions]
+    answers = client.list_offsets({place: OffsetSpec.latest() for place in places}, request_timeout=REQUEST_TIMEOUT_S)
+    return sum(answer.result().offset for answer in answers.values())
+
+
+def publish(events: Sequence[Mapping[str, Any]]) -> None:
+    """Write platform events, given as ``type``, ``key``, ``fields`` and ``at_ns``; acknowledged on return.
+
+    Their ids follow from what they say and when: one that is written again after a lost answer has the same id.
+
+    Raises
+    ------
+    SkeetError
+        the settings name no broker or registry, or it does not answer.
+    """
+    settings = load_settings()
+    codec = registered_codec(settings)
+    client = producer(settings, "skeet-watchdog", delivery_timeout_ms=int(REQUEST_TIMEOUT_S * 1000))
+    kinds = {kind.__name__: kind for kind in PLATFORM_EVENTS.events}
+    for event in events:
+        value = codec.encode(kinds[event["type"]](**event["fields"]), _meta(event))
+        client.produce(topic_name(PLATFORM_EVENTS, settings.kafka), value, str(event["key"]).encode())
+    if client.flush(REQUEST_TIMEOUT_S + 1):
+        raise InfrastructureError("Kafka did not acknowledge an event of the platform")
+
+
+def _meta(event: Mapping[str, Any]) -> Meta:
+    identity = EventId(derive_id("platform", event["type"], event["key"], event["at_ns"]))
+    return Meta(
+        event_id=identity,
+        tenant_id=TenantId(""),
+        account_id=AccountId(""),
+        principal_id=PrincipalId("supervisor"),
+        correlation_id=identity,
+        causation_id=EventId(""),
+        cause_at="",
+        ts_event=event["at_ns"],
+        ts_init=event["at_ns"],
+    )
 
 
 def delivers_from(options: Mapping[str, Any], place: Partition, position: int) -> bool:
@@ -162,14 +241,19 @@ def _answer(client: AdminClient, options: Mapping[str, Any], question: list[Any]
         if question[0] == "delivers":
             _, topic, number, position = question
             return {"delivers": delivers_from(options, (topic, number), position)}
+        if question[0] == "written":
+            return {"written": written(client, question[1:])}
+        if question[0] == "publish":
+            publish(question[1:])
+            return {}
         sample = sample_group(client, question[1])
-    except KafkaException as error:
+    except (KafkaException, SkeetError) as error:
         return {"error": str(error)}
-    return {name: [[*place, at] for place, at in values.items()] for name, values in _sides(sample)}
+    return {name: [[*place, value] for place, value in values.items()] for name, values in _sides(sample)}
 
 
-def _sides(sample: Sample) -> tuple[tuple[str, Mapping[Partition, int]], ...]:
-    return ("committed", sample.committed), ("end", sample.end)
+def _sides(sample: Sample) -> tuple[tuple[str, Mapping[Partition, Any]], ...]:
+    return ("committed", sample.committed), ("end", sample.end), ("owner", sample.owner)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from skeet.local.plan import State
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessRecord:
-    """One process as last seen. ``since`` is when it got into its state (seconds since the epoch)."""
+    """One process as last seen. ``since`` is when it got into its state (seconds since the epoch), ``health`` where it
+    answers ``/livez``, ``/readyz`` and ``/metrics``."""
 
     name: str
     state: State
@@ -23,6 +24,7 @@ class ProcessRecord:
     last_exit: str
     group: str
     stop_signal: int
+    health: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

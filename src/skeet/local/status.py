@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 
+from skeet.local.incidents import read_report
 from skeet.local.installation import Installation
 from skeet.local.plan import TOPICS_STEP, State
 from skeet.local.ports import LOOPBACK
 from skeet.local.state import PlatformState, ProcessRecord, read_state
+from skeet.probes import read_address
 
 CPU_SAMPLE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessStatus:
-    """One process now. ``cpu_percent`` is of one core, over a moment; ``rss_mib`` resident memory."""
+    """One process now. ``cpu_percent`` is of one core, over a moment; ``rss_mib`` resident memory. ``health`` is where it
+    answers ``/livez``, ``/readyz`` and ``/metrics``; ``lag`` the offsets its group has not committed, None without a group."""
 
     name: str
     state: str
@@ -28,11 +32,14 @@ class ProcessStatus:
     cpu_percent: float
     rss_mib: float
     last_exit: str
+    health: str = ""
+    lag: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformStatus:
-    """The platform now. ``running``: its supervisor is alive. ``ready``: it is, and so is every process."""
+    """The platform now. ``running``: its supervisor is alive. ``ready``: it is, and so is every process. ``incident`` is
+    the newest thing the supervisor had to report: ``at_ns``, ``type``, ``key``, ``text``."""
 
     running: bool
     ready: bool
@@ -40,6 +47,7 @@ class PlatformStatus:
     data: str
     processes: tuple[ProcessStatus, ...]
     external: tuple[str, ...]
+    incident: dict[str, Any] | None = None
 
 
 def platform_status(installation: Installation) -> PlatformStatus:
@@ -49,7 +57,9 @@ def platform_status(installation: Installation) -> PlatformStatus:
     records = [record for record in state.processes if record.name != TOPICS_STEP]
     processes = {record.name: record.identity.process() if record.identity else None for record in records}
     measured = _cpu([process for process in processes.values() if process is not None])
-    rows = tuple(_row(record, processes[record.name], measured, state) for record in records)
+    report = read_report(installation.watch_report)
+    lags = report.get("lag", {})
+    rows = tuple(_row(record, processes[record.name], measured, state, lags) for record in records)
     return PlatformStatus(
         running=running,
         ready=running and state.settled and all(row.state == State.READY for row in rows),
@@ -57,11 +67,26 @@ def platform_status(installation: Installation) -> PlatformStatus:
         data=str(installation.data),
         processes=rows,
         external=state.external,
+        incident=report.get("incident"),
     )
 
 
+def metrics_targets(installation: Installation) -> dict[str, str]:
+    """Where each process of ours exposes metrics now, as ``host:port``: supervisor, roles, strategy instances."""
+    state = read_state(installation.state_file)
+    found = {"supervisor": read_address(installation.ready / "supervisor.health")}
+    found |= {record.name: record.health for record in state.processes}
+    instances = sorted((installation.data / "instances").glob("*/run/strategy.health"))
+    found |= {f"strategy/{path.parent.parent.name}": read_address(path) for path in instances}
+    return {name: url.removeprefix("http://") for name, url in found.items() if url}
+
+
 def _row(
-    record: ProcessRecord, process: psutil.Process | None, cpu: dict[int, float], state: PlatformState
+    record: ProcessRecord,
+    process: psutil.Process | None,
+    cpu: dict[int, float],
+    state: PlatformState,
+    lags: dict[str, int],
 ) -> ProcessStatus:
     port = state.ports.get(record.name)
     alive = record.state if process is not None or record.identity is None else "gone"
@@ -80,6 +105,8 @@ def _row(
         cpu_percent=round(cpu.get(process.pid, 0.0), 1) if process else 0.0,
         rss_mib=round(rss, 1),
         last_exit=record.last_exit,
+        health=record.health,
+        lag=lags.get(record.group) if record.group else None,
     )
 
 

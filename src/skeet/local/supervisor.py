@@ -16,10 +16,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
-from skeet.config import load_settings
+from skeet.config import Settings, load_settings
 from skeet.core.errors import InfrastructureError
+from skeet.core.platform import ProcessRestarted
+from skeet.health import HEALTH
 from skeet.local.child import Child
 from skeet.local.identity import Identity, stop
+from skeet.local.incidents import Incidents
 from skeet.local.installation import Installation, external_parts, write_endpoints
 from skeet.local.plan import (
     ProcessSpec,
@@ -31,12 +34,16 @@ from skeet.local.plan import (
     startable,
     stop_waves,
 )
+from skeet.local.sampler import Sampler
 from skeet.local.state import PlatformState, ProcessRecord, read_state, write_state
 from skeet.local.strays import stop_strays
-from skeet.local.watchdog import Watchdog
-from skeet.process import DRAIN_DEADLINE_S, StopSignal, configure_logging, logger
+from skeet.local.watchdog import Followed, Watchdog
+from skeet.metrics import Source
+from skeet.probes import serve
+from skeet.process import DRAIN_DEADLINE_S, StopSignal, announce_ready, configure_logging, logger
 from skeet.streams import crash_points
 from skeet.streams.crash_points import SUPERVISOR_AFTER_START, reach
+from skeet.streams.topics import MARKET_QUOTES, MARKET_RAW, MARKET_TRADES, topic_name
 
 TICK_S = 0.1
 READY_DEADLINE_S = 180.0
@@ -60,6 +67,8 @@ class Supervisor:
         for ``state.json`` only.
     environment
         variables for the processes, added to this one's.
+    incidents
+        is told of restarts.
     """
 
     def __init__(
@@ -70,6 +79,7 @@ class Supervisor:
         ports: Mapping[str, int] | None = None,
         external: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        incidents: Incidents | None = None,
     ) -> None:
         self._installation = installation
         self._specs = specs
@@ -78,6 +88,8 @@ class Supervisor:
         variables = {**os.environ, **(environment or {}), "SKEET_DATA": str(installation.data)}
         self._children = {spec.name: Child(spec, installation, variables) for spec in specs}
         self._wanted_restarts: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+        self._reasons: dict[str, str] = {}
+        self._incidents = incidents
         self._written: PlatformState | None = None
         self._trimmed_s = time.monotonic()
 
@@ -92,7 +104,9 @@ class Supervisor:
         lock = hold_lock(self._installation)
         try:
             self._take_over(read_state(self._installation.state_file))
+            HEALTH.loop("supervisor")
             while not stopping.stopping:
+                HEALTH.beat()
                 self.step()
                 stopping.wait(TICK_S)
             self.stop_all()
@@ -108,11 +122,17 @@ class Supervisor:
         child = self._children.get(name)
         return child.since if child is not None and child.state is State.READY else None
 
+    def health_of(self, name: str) -> str:
+        """Where a process answers about its health; empty for none."""
+        child = self._children.get(name)
+        return child.health if child is not None else ""
+
     def step(self) -> None:
         """Look at every process once, and do what is due."""
         while not self._wanted_restarts.empty():
             name, reason = self._wanted_restarts.get()
             logger().warning("restarting", process=name, reason=reason)
+            self._reasons[name] = reason
             self._children[name].send(signal.SIGKILL)
         for child in self._children.values():
             self._look(child)
@@ -136,6 +156,7 @@ class Supervisor:
                 child.send(signal.SIGKILL)
             case State.BACKOFF if time.time() - child.since >= backoff_s(child.failures) and self._may_start(child):
                 child.restarts += 1
+                self._tell_restart(child)
                 self._start(child)
             case _:
                 pass
@@ -152,6 +173,20 @@ class Supervisor:
             child.enter(State.BACKOFF)
             return
         reach(SUPERVISOR_AFTER_START)
+
+    def _tell_restart(self, child: Child) -> None:
+        name = child.spec.name
+        how = self._reasons.pop(name, child.last_exit)
+        if self._incidents is not None:
+            self._incidents.add(name, ProcessRestarted(process=name, how=how, restarts=child.restarts))
+
+    def up(self) -> dict[tuple[str, ...], float]:
+        """1 for each process that is ready, for the metric."""
+        return {(name,): float(child.state is State.READY) for name, child in self._children.items()}
+
+    def restarts(self) -> dict[tuple[str, ...], float]:
+        """Starts of each process after its first, for the metric."""
+        return {(name,): float(child.restarts) for name, child in self._children.items()}
 
     def _failed(self, child: Child) -> None:
         ready_for_s = time.time() - child.since if child.state is State.READY else 0.0
@@ -246,13 +281,41 @@ def platform(port_base: int | None = None) -> tuple[Supervisor, Callable[[], Non
     installation.create()
     external = external_parts(settings, installation)
     ports = write_endpoints(installation, external, port_base)
-    specs = platform_specs(external, settings.kafka.topic_prefix, simulated=settings.feed.venue == "sim")
-    supervisor = Supervisor(installation, specs, ports=ports, external=sorted(external))
-    groups = {spec.name: spec.group for spec in specs if spec.group}
-    watchdog = Watchdog(load_settings().kafka, groups, supervisor.ready_since, supervisor.restart)
+    first_port = settings.health.port
+    specs = platform_specs(
+        external,
+        settings.kafka.topic_prefix,
+        simulated=settings.feed.venue == "sim",
+        scale=settings.scale,
+        health_port=first_port + 1 if first_port else 0,
+    )
+    settings = load_settings()
+    sampler = Sampler(settings.kafka, {"SKEET_DATA": str(installation.data)})
+    incidents = Incidents(sampler, installation.watch_report)
+    supervisor = Supervisor(installation, specs, ports=ports, external=sorted(external), incidents=incidents)
+    serve(settings, "supervisor")
+    Source("skeet_process_up", supervisor.up).register()
+    Source("skeet_process_restarts_total", supervisor.restarts).register()
+    watchdog = Watchdog(supervisor, followed_of(specs, settings), sampler, incidents, settings.watchdog)
     thread = threading.Thread(target=watchdog.run, name="watchdog", daemon=True)
     thread.start()
+    announce_ready()
     return supervisor, watchdog.stop
+
+
+def followed_of(specs: Sequence[ProcessSpec], settings: Settings) -> dict[str, Followed]:
+    """What the watchdog looks at: every process of ours, its group, and the topics that it alone writes."""
+    writes = {"feed": tuple(topic_name(topic, settings.kafka) for topic in (MARKET_RAW, MARKET_TRADES, MARKET_QUOTES))}
+    several = {spec.role for spec in specs if spec.slot > 0}
+    return {
+        spec.name: Followed(
+            group=spec.group,
+            member=f"{spec.role}-{spec.slot}" if spec.role in several else "",
+            writes=writes.get(spec.role, ()),
+        )
+        for spec in specs
+        if not spec.once
+    }
 
 
 def main() -> int:

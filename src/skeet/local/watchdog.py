@@ -1,7 +1,9 @@
 """Restarts what is assigned but idle: a consumer group whose position stands still behind a moving end.
 
 Clients are known to stall while looking alive, after rebalances and broker restarts. Progress, seen from outside, is the
-only thing that cannot lie. ``stuck`` and ``forgotten`` decide and are pure; a sampler in another process looks.
+only thing that cannot lie. ``stuck`` and ``forgotten`` decide and are pure; a sampler in another process looks. What has no
+group is judged by its ``/livez`` and by the ends of the topics it writes (:mod:`skeet.local.pulse`). Everything found is an
+event of ``platform.events.v1`` and a metric of the supervisor.
 """
 
 from __future__ import annotations
@@ -9,11 +11,17 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-from skeet.config import KafkaSettings
+from skeet.config import WatchdogSettings
 from skeet.core.errors import InfrastructureError
+from skeet.core.platform import GroupLagged, GroupStalled
+from skeet.local.incidents import Incidents
+from skeet.local.pulse import MUTE_S, Pulse, Silence, Written, mute, probe
 from skeet.local.sampler import Partition, Sample, Sampler
+from skeet.metrics import Source, counter, declare
 from skeet.process import logger
 
 STILL_S = 15.0
@@ -84,39 +92,90 @@ def _earlier(window: Sequence[Sample], seconds: float) -> Sample:
     return [sample for sample in window if sample.at_s <= window[-1].at_s - seconds][-1]
 
 
+class LagAlarm:
+    """Says once that a group is behind by more than its limit, and once that it is below half of it again."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._behind = False
+
+    def see(self, lag: int) -> bool:
+        """Whether this lag is news."""
+        news = lag > self._limit if not self._behind else lag <= self._limit // 2
+        self._behind ^= news
+        return news
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """A process under watch.
+
+    ``group``: its consumer group, empty for none. ``member``: the name its client goes by in the group where several share
+    it; empty when it is the only one. ``writes``: topics (the broker's names) whose ends must follow what it says it wrote.
+    """
+
+    group: str = ""
+    member: str = ""
+    writes: tuple[str, ...] = ()
+
+
+class Watched(Protocol):
+    """What the watchdog needs of the supervisor. Called from the watchdog's thread."""
+
+    def ready_since(self, name: str) -> float | None:
+        """When a process became ready (seconds since the epoch); None while it is not: nothing is said of it then."""
+        ...
+
+    def health_of(self, name: str) -> str:
+        """Where a process answers about its health; empty for none."""
+        ...
+
+    def restart(self, name: str, reason: str) -> None:
+        """Restart a process."""
+        ...
+
+
 class Watchdog:
-    """Samples every group and asks for the restart of the process whose group is stuck.
+    """Looks at every process and its group, and asks for the restart of what is assigned but idle.
 
     Parameters
     ----------
-    kafka
-        Kafka's address, with TLS and credentials.
-    groups
-        process name → consumer group.
-    ready_since
-        when a process became ready (seconds since the epoch), None while it is not: then its samples are thrown away.
-    restart
-        called with a process name and a reason.
+    watched
+        the supervisor.
+    followed
+        what to look at, by process name.
+    sampler
+        asks Kafka.
+    incidents
+        is told what was found.
+    settings
+        limits.
     """
 
     def __init__(
         self,
-        kafka: KafkaSettings,
-        groups: Mapping[str, str],
-        ready_since: Callable[[str], float | None],
-        restart: Callable[[str, str], None],
-        sampler: Sampler | None = None,
+        watched: Watched,
+        followed: Mapping[str, Followed],
+        sampler: Sampler,
+        incidents: Incidents,
+        settings: WatchdogSettings | None = None,
     ) -> None:
-        self._sampler = sampler or Sampler(kafka)
-        self._groups = groups
-        self._ready_since = ready_since
-        self._restart = restart
+        self._watched = watched
+        self._followed = followed
+        self._sampler = sampler
+        self._incidents = incidents
+        self._settings = settings or WatchdogSettings()
         self._stopping = threading.Event()
-        self._samples: dict[str, deque[Sample]] = {name: deque(maxlen=32) for name in groups}
+        self._samples: dict[str, deque[Sample]] = {name: deque(maxlen=32) for name in followed}
+        self._written: dict[str, deque[Written]] = {name: deque(maxlen=32) for name in followed}
+        self._silence: dict[str, Silence] = {}
+        self._alarms: dict[str, LagAlarm] = {}
         self._generation: dict[str, float | None] = {}
         self._restarted_s: dict[str, float] = {}
         self._nothing_before: dict[tuple[str, Partition], tuple[int, int]] = {}
         self._waiting_since: dict[tuple[str, Partition], tuple[int, float]] = {}
+        declare("skeet_stalls_total", followed)
+        Source("skeet_group_lag_records", self._lags).register()
 
     def run(self) -> None:
         """Sample until stopped. A broker that is away is no news: nothing can be said about progress then."""
@@ -124,15 +183,17 @@ class Watchdog:
             self.look()
 
     def look(self) -> None:
-        """Sample each group once and judge it."""
-        for name, group in self._groups.items():
+        """Look at each process once and judge it; then write what there is to tell."""
+        taken: dict[str, Sample | None] = {}
+        for name, followed in self._followed.items():
             if not self._follows(name):
                 continue
-            try:
-                self._samples[name].append(self._sampler.sample(group))
-                self._judge(name, stuck(self._samples[name]) or forgotten(self._samples[name]))
-            except InfrastructureError:
-                self._samples[name].clear()
+            pulse = self._feel(name)
+            if followed.group:
+                self._look_at_group(name, followed, taken)
+            if followed.writes and pulse is not None:
+                self._look_at_writer(name, followed, pulse)
+        self._incidents.flush()
 
     def stop(self) -> None:
         """End :meth:`run` soon."""
@@ -140,24 +201,109 @@ class Watchdog:
         self._sampler.close()
 
     def _follows(self, name: str) -> bool:
-        since = self._ready_since(name)
+        since = self._watched.ready_since(name)
         if since != self._generation.get(name):
             self._samples[name].clear()
+            self._written[name].clear()
+            self._silence.pop(name, None)
             self._generation[name] = since
         return since is not None
 
+    def _feel(self, name: str) -> Pulse | None:
+        url = self._watched.health_of(name)
+        if not url:
+            return None
+        pulse = probe(url)
+        trouble = self._silence.setdefault(name, Silence(self._settings.silent_after_s)).hear(pulse)
+        if trouble:
+            event = GroupStalled(process=name, group="", topic="", partition=-1, position=-1, end=-1, reason=trouble)
+            self._stalled(name, [event], f"it hangs {trouble}")
+        return pulse
+
+    def _look_at_group(self, name: str, followed: Followed, taken: dict[str, Sample | None]) -> None:
+        if followed.group not in taken:
+            taken[followed.group] = self._sampled(followed.group)
+        sample = taken[followed.group]
+        if sample is None:
+            self._samples[name].clear()
+            return
+        self._samples[name].append(owned(sample, followed.member))
+        try:
+            self._judge(name, stuck(self._samples[name]) or forgotten(self._samples[name]))
+        except InfrastructureError:
+            self._samples[name].clear()
+
+    def _sampled(self, group: str) -> Sample | None:
+        try:
+            sample = self._sampler.sample(group)
+        except InfrastructureError:
+            return None
+        limit = self._settings.lag_limit
+        self._incidents.lag[group] = sample.lag
+        if self._alarms.setdefault(group, LagAlarm(limit)).see(sample.lag):
+            self._incidents.add(group, GroupLagged(group=group, lag=sample.lag, limit=limit))
+        return sample
+
+    def _look_at_writer(self, name: str, followed: Followed, pulse: Pulse) -> None:
+        """A client that hangs inside takes records and writes none: what the process says against what the log holds."""
+        said = sum(pulse.work.values())
+        try:
+            ends = self._sampler.written(followed.writes)
+        except InfrastructureError:
+            self._written[name].clear()
+            return
+        if not pulse.trouble:
+            self._written[name].append(Written(at_s=pulse.at_s, said=said, ends=ends))
+        if mute(self._written[name]):
+            reason = (
+                f"{said:.0f} records handed to its client; its topics have stood at {ends} for {MUTE_S:.0f} s or more"
+            )
+            topic = followed.writes[0]
+            event = GroupStalled(
+                process=name, group="", topic=topic, partition=-1, position=ends, end=ends, reason=reason
+            )
+            self._stalled(name, [event], reason)
+
     def _judge(self, name: str, suspected: list[Partition]) -> None:
-        now = time.monotonic()
-        if not suspected or now - self._restarted_s.get(name, -MIN_BETWEEN_RESTARTS_S) < MIN_BETWEEN_RESTARTS_S:
+        if not suspected or self._rests(name):
             return
         partitions = [place for place in suspected if self._delivers(name, place)]
         if not partitions:
             return
-        self._restarted_s[name] = now
-        self._samples[name].clear()
+        sample, group = self._samples[name][-1], self._followed[name].group
+        reason = f"position stood still for {STILL_S:.0f} s or more with records before it"
+        events = [
+            GroupStalled(
+                process=name,
+                group=group,
+                topic=topic,
+                partition=number,
+                position=sample.committed[topic, number],
+                end=sample.end.get((topic, number), 0),
+                reason=reason,
+            )
+            for topic, number in partitions
+        ]
         places = ", ".join(f"{topic}/{number}" for topic, number in partitions)
-        logger().warning("stuck", process=name, partitions=places)
-        self._restart(name, f"position stood still for {STILL_S:.0f} s or more with records before it in {places}")
+        self._stalled(name, events, f"{reason} in {places}")
+
+    def _rests(self, name: str) -> bool:
+        return time.monotonic() - self._restarted_s.get(name, -MIN_BETWEEN_RESTARTS_S) < MIN_BETWEEN_RESTARTS_S
+
+    def _stalled(self, name: str, events: list[GroupStalled], reason: str) -> None:
+        if self._rests(name):
+            return
+        self._restarted_s[name] = time.monotonic()
+        self._samples[name].clear()
+        self._written[name].clear()
+        logger().warning("stuck", process=name, reason=reason)
+        counter("skeet_stalls_total", name).inc()
+        for event in events:
+            self._incidents.add(name, event)
+        self._watched.restart(name, reason)
+
+    def _lags(self) -> dict[tuple[str, ...], float]:
+        return {(group,): float(lag) for group, lag in dict(self._incidents.lag).items()}
 
     def _delivers(self, name: str, place: Partition) -> bool:
         """Whether a record waits there, and waited at the same position ``WAITED_S`` ago.
@@ -176,3 +322,16 @@ class Watchdog:
         if waiting is None or waiting[0] != position:
             waiting = self._waiting_since[name, place] = (position, sample.at_s)
         return sample.at_s - waiting[1] >= WAITED_S
+
+
+def owned(sample: Sample, member: str) -> Sample:
+    """The part of a sample that one member answers for. One that nobody owns is everybody's: somebody should have it."""
+    if not member:
+        return sample
+    places = {place for place in sample.committed if sample.owner.get(place, member) == member}
+    return Sample(
+        at_s=sample.at_s,
+        committed={place: at for place, at in sample.committed.items() if place in places},
+        end={place: at for place, at in sample.end.items() if place in places},
+        owner=sample.owner,
+    )

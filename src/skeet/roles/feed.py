@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from skeet.agents.feed import FeedPublisher
+from skeet.agents.feed import PUBLISHED, FeedPublisher
 from skeet.agents.feed_resume import LogEnd, read_log_ends
 from skeet.config import Settings
 from skeet.core.errors import InfrastructureError, VenueError
 from skeet.core.market import Channel
 from skeet.core.values import NS_PER_MS, NS_PER_S, VenueStatus
+from skeet.health import HEALTH
 from skeet.process import StopSignal, announce_ready, logger
 from skeet.roles.feed_intake import Intake
 from skeet.roles.feed_recovery import Recovery, fetch_trades, first_history, newest_trade_id
@@ -69,6 +70,8 @@ class Feed:
         """
         venue = venue_of(self._settings)
         connection = Connection(venue)
+        HEALTH.work(PUBLISHED, self._publisher.written.total)
+        beats = asyncio.create_task(HEALTH.beat_regularly())
         try:
             stopping = asyncio.create_task(self._stop.wait_async())
             starting = asyncio.create_task(self._start(connection))
@@ -82,6 +85,7 @@ class Feed:
             recovery = Recovery(connection, normaliser, self._publisher, intake, instrument_ids, missing)
             await self._live(connection, intake, recovery, list(instrument_ids), stopping)
         finally:
+            beats.cancel()
             await connection.close()
             self._publisher.close()
 

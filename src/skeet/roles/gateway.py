@@ -9,6 +9,7 @@ from skeet.agents.gateway import Gateway
 from skeet.agents.gateway_log import GatewayLog
 from skeet.config import Settings
 from skeet.core.errors import InfrastructureError
+from skeet.health import HEALTH
 from skeet.process import DRAIN_DEADLINE_S, StopSignal, announce_ready, configure_logging, logger
 from skeet.streams.ports import SendGuard, Venue
 from skeet.streams.registry import registered_codec
@@ -27,16 +28,18 @@ async def _run(settings: Settings, stop: StopSignal) -> int:
         return venue_of(settings, account_id, guard)
 
     asyncio.get_running_loop().set_exception_handler(_loop_trouble)
+    beats = asyncio.create_task(HEALTH.beat_regularly())
     await asyncio.to_thread(load_library)
     log = GatewayLog(settings, await asyncio.to_thread(registered_codec, settings))
     gateway = Gateway(settings, log, connect)
-    await gateway.start(accounts_with_keys(settings))
+    await gateway.start(lambda: accounts_with_keys(settings))
     ended: set[asyncio.Future[Any]] = {asyncio.ensure_future(stop.wait_async()), log.failed}
     recovered: asyncio.Future[Any] = asyncio.ensure_future(gateway.recovered.wait())
     await asyncio.wait({recovered, *ended}, return_when=asyncio.FIRST_COMPLETED)
     if recovered.done():
         announce_ready()
     await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+    beats.cancel()
     return await _end(gateway, log)
 
 

@@ -7,11 +7,13 @@ import time
 from urllib.parse import urlsplit
 
 from skeet.config import Settings
+from skeet.health import HEALTH
+from skeet.metrics import declare
 from skeet.process import StopSignal, announce_ready, logger
 from skeet.venues.sim.exchange import Exchange, ExchangeOptions
 from skeet.venues.sim.instruments import CommissionAsset
 from skeet.venues.sim.orders import UniqueAmong
-from skeet.venues.sim.server import Server
+from skeet.venues.sim.server import REQUEST_KINDS, Server
 
 DEFAULT_HOST = "127.0.0.1"
 
@@ -41,8 +43,11 @@ async def _serve(settings: Settings, exchange: Exchange, stop: StopSignal) -> No
     )
     port = await server.start(address.hostname or DEFAULT_HOST, address.port or 0)
     logger().info("listening", url=f"http://{address.hostname or DEFAULT_HOST}:{port}", speed=settings.sim.speed)
+    declare("skeet_venue_requests_total", REQUEST_KINDS)
+    beats = asyncio.create_task(HEALTH.beat_regularly())
     announce_ready()
     try:
         await server.run_until(asyncio.ensure_future(stop.wait_async()))
     finally:
+        beats.cancel()
         await server.stop()

@@ -13,6 +13,7 @@ import orjson
 from aiohttp import web
 
 from skeet.core.errors import InfrastructureError
+from skeet.metrics import counter
 from skeet.streams.crash_points import SIM_BEFORE_ANSWER, reach
 from skeet.venues.sim import private_api, public_api
 from skeet.venues.sim.admin import Admin, FlowControl
@@ -30,6 +31,8 @@ DEPTH_INTERVAL_S = 0.1
 API = "/api/v3"
 PLACE = ("POST", "order")
 _UNAUTHORIZED = (-2014, -2015)
+REQUEST_KINDS = ("order", "other", "refused")
+"""How the metric counts REST requests: new orders, everything else, and what was answered with an error."""
 
 
 class Server:
@@ -130,10 +133,13 @@ class Server:
             answer = self._answer(request.method, path, request, body)
         except Rejection as rejection:
             status = 401 if rejection.code in _UNAUTHORIZED else 400
+            counter("skeet_venue_requests_total", "refused").inc()
             return _json({"code": rejection.code, "msg": rejection.message}, status)
         if answer is None:
             return _json({"code": -1000, "msg": f"No such endpoint: {request.method} {path}"}, 404)
-        return await self._placed(request, answer) if (request.method, path) == PLACE else _json(answer)
+        placed = (request.method, path) == PLACE
+        counter("skeet_venue_requests_total", "order" if placed else "other").inc()
+        return await self._placed(request, answer) if placed else _json(answer)
 
     async def _placed(self, request: web.Request, answer: public_api.Json) -> web.Response:
         """The answer to an order that stands, or what the exchange was told to do to it."""
