@@ -6,10 +6,11 @@ finishes its block, swaps the databases and goes on from the new one's own posit
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 from skeet.config import Settings
-from skeet.core.errors import InvalidInput
+from skeet.core.errors import InfrastructureError, InvalidInput
+from skeet.projections.archive_files import Manifest, difference, manifests, read_segment
 from skeet.projections.blocks import PartitionBuffer, StoredRecord
 from skeet.projections.clickhouse_store import (
     REBUILD_SUFFIX,
@@ -18,10 +19,11 @@ from skeet.projections.clickhouse_store import (
     TableChecksum,
     quoted,
 )
-from skeet.projections.history import TABLES
+from skeet.projections.history import TABLE_OF_TOPIC, TABLES
 from skeet.projections.history_rows import inserts_of
 from skeet.schemas.codec import Codec
 from skeet.streams.kafka import consumer
+from skeet.streams.ranges import watermarks
 from skeet.streams.reading import Partition, end_offsets, messages_until_end, partitions_of
 
 COMPLETE = "rebuild_complete"
@@ -42,12 +44,26 @@ def rebuild_beside(settings: Settings, codec: Codec, progress: Progress = lambda
 
 
 def fill(settings: Settings, codec: Codec, store: HistoryStore, progress: Progress = lambda done, total: None) -> None:
-    """Copy every record of the history topics up to their present ends into an empty store."""
+    """Copy every record of the history topics up to their present ends into an empty store.
+
+    What left the log comes from the archive, as far as it lies on this machine.
+
+    Raises
+    ------
+    InfrastructureError
+        a segment of the archive is damaged, or records left the log meanwhile: the copy may have a hole.
+    """
     prefix = settings.kafka.topic_prefix
     partitions = partitions_of(settings, [table.topic for table in TABLES])
     total = _log_size(settings, partitions)
     buffers = {(t, p): PartitionBuffer(topic=t.removeprefix(prefix), partition=p) for t, p in partitions}
-    for done, message in enumerate(messages_until_end(settings, partitions), start=1):
+    starts = {partition: start for partition, (start, _) in watermarks(settings, partitions).items()}
+    for manifest, record in archived_before(settings, starts):
+        buffer = buffers[prefix + manifest.topic, manifest.partition]
+        buffer.add(record)
+        if buffer.full:
+            _drain(buffer, codec, store)
+    for done, message in enumerate(messages_until_end(settings, partitions, starts), start=1):
         buffer = buffers[message.topic(), message.partition()]
         _, log_ms = message.timestamp()
         buffer.add(StoredRecord(message.offset(), log_ms, message.key() or b"", message.value() or b""))
@@ -56,7 +72,30 @@ def fill(settings: Settings, codec: Codec, store: HistoryStore, progress: Progre
             progress(done, total)
     for buffer in buffers.values():
         _drain(buffer, codec, store)
+    moved = [place for place, (start, _) in watermarks(settings, partitions).items() if start > starts[place]]
+    if moved:
+        raise InfrastructureError(f"records left {moved} while they were copied; run the rebuild again")
     progress(total, total)
+
+
+def archived_before(settings: Settings, starts: Mapping[Partition, int]) -> Iterator[tuple[Manifest, StoredRecord]]:
+    """Records of the history topics that the archive holds and the log no longer does, in order within a partition.
+
+    Raises
+    ------
+    InfrastructureError
+        a segment is not what was sealed: nothing may be rebuilt from it.
+    """
+    prefix, root = settings.kafka.topic_prefix, settings.archive_dir
+    for manifest in manifests(root):
+        start = starts.get((prefix + manifest.topic, manifest.partition), 0)
+        if manifest.topic not in TABLE_OF_TOPIC or manifest.first_offset >= start:
+            continue
+        if wrong := difference(root, manifest):
+            raise InfrastructureError(f"{wrong}; move it away to rebuild without its range")
+        for record in read_segment(root, manifest):
+            if record.offset < start:
+                yield manifest, record
 
 
 def carry_over_expired(settings: Settings, rebuilt: HistoryStore) -> int:

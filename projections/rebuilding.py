@@ -17,7 +17,9 @@ from skeet.projections.account_rebuild import (
     rebuild_accounts_beside,
     replace_accounts,
 )
+from skeet.projections.archive_files import manifests
 from skeet.projections.clickhouse_store import HistoryStore, quoted
+from skeet.projections.history import TABLES
 from skeet.projections.history_rebuild import (
     carry_over_expired,
     comparable_checksums,
@@ -29,6 +31,8 @@ from skeet.projections.history_rebuild import (
 )
 from skeet.projections.postgres_store import AccountStore
 from skeet.streams.kafka import admin, group_name
+from skeet.streams.ranges import watermarks
+from skeet.streams.reading import partitions_of
 from skeet.streams.registry import registered_codec
 
 TAKE_OVER_S = 30.0
@@ -112,7 +116,7 @@ def rebuild_clickhouse(settings: Settings, progress: Progress, *, in_place: bool
         _await_take_over(settings, current)
     else:
         replace(settings)
-    note = "the rebuilt tables are in place"
+    note = f"the rebuilt tables are in place{covered(settings)}"
     if carried:
         note += f"; {carried} records that the topics no longer hold were carried over"
     pairs = zip(before, after, strict=True)
@@ -141,7 +145,26 @@ def _history_in_place(settings: Settings, progress: Progress, running: int) -> O
     store.command_outside(f"DROP DATABASE IF EXISTS {quoted(store.database)} SYNC")
     store.migrate()
     fill(settings, registered_codec(settings), store, progress)
-    return Outcome(tables=(), note="dropped and copied again in place")
+    return Outcome(tables=(), note=f"dropped and copied again in place{covered(settings)}")
+
+
+def covered(settings: Settings) -> str:
+    """Which range a rebuild covers, where the topics no longer begin at their first record."""
+    partitions = partitions_of(settings, [table.topic for table in TABLES])
+    starts = {partition: start for partition, (start, _) in watermarks(settings, partitions).items() if start}
+    if not starts:
+        return ""
+    prefix = settings.kafka.topic_prefix
+    ends: dict[tuple[str, int], int] = {}
+    for manifest in manifests(settings.archive_dir):
+        place = (prefix + manifest.topic, manifest.partition)
+        if manifest.first_offset <= ends.get(place, 0):
+            ends[place] = max(ends.get(place, 0), manifest.next_offset)
+    missing = sorted(place for place, start in starts.items() if ends.get(place, 0) < start)
+    if missing:
+        names = ", ".join(f"{topic}/{partition}" for topic, partition in missing)
+        return f"; what left the log before the archive begins is in neither: {names}"
+    return f"; {sum(starts.values())} offsets that left the log came from the archive"
 
 
 def _await_take_over(settings: Settings, store: HistoryStore) -> None:

@@ -7,7 +7,7 @@ nothing, because control markers and aborted records occupy offsets.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -85,7 +85,7 @@ def messages_until_end(
     partitions: list[Partition],
     start: Mapping[Partition, int] | None = None,
     ends: Mapping[Partition, int] | None = None,
-) -> Iterator[Message]:
+) -> Generator[Message, None, None]:
     """Messages from ``start`` (default: the beginning) up to the ends captured when this is called, then stop.
 
     Messages of one partition come in order; partitions interleave. Nothing committed before the call is left out. With

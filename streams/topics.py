@@ -25,6 +25,8 @@ class PartitionedBy(StrEnum):
 
 HOUR_MS = 3_600_000
 FOREVER = -1
+ROLLED_BYTES = 64 * 1024 * 1024
+"""Size of a broker's segment file where records leave: the broker frees whole files only, and its own default is 1 GiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,8 @@ class Topic:
     """One topic.
 
     ``history`` topics are copied whole into ClickHouse and checked against it (invariant I5). ``retention_ms`` of
-    :data:`FOREVER` never expires; ``reason`` says why it is what it is.
+    :data:`FOREVER` never expires by time; ``reason`` says why it is what it is. Records of a ``by_budget`` topic leave when
+    the disk budget asks for it, once they are ``kept_at_least_ms`` old, sealed in the archive and verified; never by time.
     """
 
     name: str
@@ -44,6 +47,8 @@ class Topic:
     reason: str
     history: bool = False
     compacted: bool = False
+    by_budget: bool = False
+    kept_at_least_ms: int = 0
 
 
 MARKET_RAW = Topic(
@@ -61,9 +66,10 @@ MARKET_TRADES = Topic(
     events=catalogue.MARKET_TRADES,
     partitioned_by=PartitionedBy.MARKET,
     writer="feeds",
-    retention_ms=7 * 24 * HOUR_MS,
-    reason="market history beyond a week is read from ClickHouse",
+    retention_ms=FOREVER,
+    reason="as much as the disk budget holds; the rest is in ClickHouse and in the archive",
     history=True,
+    by_budget=True,
 )
 MARKET_QUOTES = Topic(
     name="market.quotes.v1",
@@ -71,9 +77,10 @@ MARKET_QUOTES = Topic(
     events=catalogue.MARKET_QUOTES,
     partitioned_by=PartitionedBy.MARKET,
     writer="feeds",
-    retention_ms=7 * 24 * HOUR_MS,
-    reason="market history beyond a week is read from ClickHouse",
+    retention_ms=FOREVER,
+    reason="as much as the disk budget holds; the rest is in ClickHouse and in the archive",
     history=True,
+    by_budget=True,
 )
 MARKET_BOOKS = Topic(
     name="market.books.v1",
@@ -81,9 +88,10 @@ MARKET_BOOKS = Topic(
     events=catalogue.MARKET_BOOKS,
     partitioned_by=PartitionedBy.MARKET,
     writer="feeds",
-    retention_ms=7 * 24 * HOUR_MS,
-    reason="market history beyond a week is read from ClickHouse",
+    retention_ms=FOREVER,
+    reason="as much as the disk budget holds; the rest is in ClickHouse and in the archive",
     history=True,
+    by_budget=True,
 )
 MARKET_BARS = Topic(
     name="market.bars.v1",
@@ -91,9 +99,11 @@ MARKET_BARS = Topic(
     events=(market.Bar,),
     partitioned_by=PartitionedBy.MARKET,
     writer="bars agent",
-    retention_ms=60 * 24 * HOUR_MS,
-    reason="strategies warm up from the bars of the last weeks",
+    retention_ms=FOREVER,
+    reason="strategies warm up from the bars of the last weeks; older ones as the disk budget says",
     history=True,
+    by_budget=True,
+    kept_at_least_ms=60 * 24 * HOUR_MS,
 )
 MARKET_REFERENCE = Topic(
     name="market.reference.v1",
@@ -101,8 +111,9 @@ MARKET_REFERENCE = Topic(
     events=(market.Reference,),
     partitioned_by=PartitionedBy.MARKET,
     writer="reference agent",
-    retention_ms=7 * 24 * HOUR_MS,
-    reason="decisions copy what they used; the stream itself only explains them",
+    retention_ms=FOREVER,
+    reason="decisions copy what they used; the stream only explains them, for as long as the disk budget holds it",
+    by_budget=True,
 )
 MARKET_STATUS = Topic(
     name="market.status.v1",
@@ -139,9 +150,10 @@ SIGNALS = Topic(
     events=(market.Signal,),
     partitioned_by=PartitionedBy.MARKET,
     writer="signal agents",
-    retention_ms=60 * 24 * HOUR_MS,
-    reason="signals explain orders; older ones are in ClickHouse",
+    retention_ms=FOREVER,
+    reason="signals explain orders; those beyond the disk budget are in ClickHouse and in the archive",
     history=True,
+    by_budget=True,
 )
 COMMANDS = Topic(
     name="orders.commands.v1",

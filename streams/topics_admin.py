@@ -19,7 +19,7 @@ from skeet.streams.kafka import admin, producer
 from skeet.streams.publishing import Publisher
 from skeet.streams.reading import records_until_end
 from skeet.streams.registry import register_all
-from skeet.streams.topics import CONTROL, TOPICS, Topic, partition_count, topic_name
+from skeet.streams.topics import CONTROL, FOREVER, ROLLED_BYTES, TOPICS, Topic, partition_count, topic_name
 
 PARTITIONER = "murmur2"
 ADMIN_TIMEOUT_S = 20.0
@@ -36,11 +36,14 @@ class Difference:
 
 def topic_config(topic: Topic) -> dict[str, str]:
     """The broker-side settings of a topic. LogAppendTime: the log's time is one clock, whoever writes."""
-    return {
+    config = {
         "retention.ms": str(topic.retention_ms),
         "cleanup.policy": "compact" if topic.compacted else "delete",
         "message.timestamp.type": "LogAppendTime",
     }
+    if topic.by_budget or topic.retention_ms != FOREVER:
+        config["segment.bytes"] = str(ROLLED_BYTES)
+    return config
 
 
 def plan(settings: Settings) -> list[Difference]:

@@ -9,15 +9,18 @@ directory (the addresses of what ``skeet up`` started; written by the supervisor
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NestedSecretsSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import TomlConfigSettingsSource
 
-from skeet.core.errors import InvalidInput
+from skeet.core.errors import Damaged, InvalidInput
+
+MIB = 1024 * 1024
 
 
 def default_data_dir() -> Path:
@@ -213,6 +216,22 @@ class WatchdogSettings(Section):
     )
 
 
+class ArchiveSettings(Section):
+    """Where market records go before the disk budget lets them leave the log."""
+
+    dir: Path | None = Field(None, description="directory of sealed segments; default: archive/ in the data directory")
+    segment_size: ByteSize = Field(
+        ByteSize(64 * MIB), ge=1024, description="bytes of records in one sealed segment, before compression"
+    )
+    seal_after_s: float = Field(
+        600.0, ge=0, description="records that wait this long are sealed though they fill no segment, in seconds"
+    )
+    keep_minutes: float = Field(
+        60.0, ge=0, description="market records this young stay in the log whatever the budget says: readers catch up"
+    )
+    interval_s: float = Field(5.0, gt=0, description="how often the disks are looked at, in seconds")
+
+
 class Settings(BaseSettings):
     """All settings of one SKEET process. Frozen: a process is restarted to change one."""
 
@@ -231,6 +250,16 @@ class Settings(BaseSettings):
     principal: str = Field("operator", description="who the CLI acts as, recorded in commands")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     allow_live: bool = Field(False, description="SKEET_ALLOW_LIVE=1 lets orders go to hosts that are not loopback")
+    disk_budget: ByteSize = Field(
+        ByteSize(20 * 1024 * MIB),
+        gt=0,
+        description="what this installation may keep on this machine's disk (20GiB, 500MB): from 80 % on sealed market "
+        "records leave the log, at 90 % market ingest stops",
+    )
+    disk_reserve: ByteSize = Field(
+        ByteSize(512 * MIB),
+        description="free space that must be left on every file system the parts write to; with less, market ingest stops",
+    )
     strategies_dir: Path | None = Field(
         None, description="folder of the user's own strategies; default: strategies/ in the data directory"
     )
@@ -250,6 +279,7 @@ class Settings(BaseSettings):
     health: HealthSettings = HealthSettings()
     scale: ScaleSettings = ScaleSettings()
     watchdog: WatchdogSettings = WatchdogSettings()
+    archive: ArchiveSettings = ArchiveSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -278,6 +308,11 @@ class Settings(BaseSettings):
         return tuple(sources)
 
     @property
+    def archive_dir(self) -> Path:
+        """Where sealed segments lie."""
+        return self.archive.dir or self.data / "archive"
+
+    @property
     def secrets_dir(self) -> Path:
         """Directory (0700) of generated passwords, tokens and venue keys."""
         return self.data / "secrets"
@@ -289,11 +324,27 @@ def load_settings(**overrides: Any) -> Settings:
     Raises
     ------
     InvalidInput
-        names the setting, the value it had and what was expected.
+        names the setting, the value it had and what was expected; or the file of the user's that is no TOML.
+    Damaged
+        ``endpoints.toml``, which the supervisor writes, is no TOML.
     """
+    _check_toml(Path(overrides.get("data") or default_data_dir()))
     try:
         return Settings(**overrides)
     except ValidationError as error:
         first = error.errors()[0]
         name = "SKEET_" + "__".join(str(part) for part in first["loc"]).upper()
         raise InvalidInput(f"{name} is {first.get('input')!r}: {first['msg']}; see `skeet config show`") from error
+
+
+def _check_toml(data: Path) -> None:
+    """Name a file that cannot be parsed; the library behind the settings does not say which it was."""
+    ours, users = data / "endpoints.toml", Path(os.environ.get("SKEET_CONFIG") or data / "skeet.toml")
+    for path in (users, ours):
+        try:
+            if path.is_file():
+                tomllib.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            if path == users:
+                raise InvalidInput(f"{path} cannot be read: {error}; correct it, or move it away") from error
+            raise Damaged(f"{path} cannot be read: {error}; delete it, `skeet up` writes it anew") from error

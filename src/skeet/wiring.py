@@ -99,6 +99,13 @@ ROLES: dict[str, Role] = {
             group="projection-clickhouse",
             niced=True,
         ),
+        Role(
+            name="archive",
+            entry="skeet.projections.archive:main",
+            summary="watches the disks; seals market records and lets them leave the log",
+            after=("registry",),
+            niced=True,
+        ),
     )
 }
 

@@ -32,7 +32,7 @@ def test_port_in_use_names_its_holder_and_starts_nothing(tmp_path: Path) -> None
         squatter.listen()
         port = squatter.getsockname()[1]
         done = skeet(tmp_path, "up", "--port-base", str(port))
-    assert done.returncode == 1
+    assert done.returncode == 16
     assert f"port {port} of kafka is in use by pid {os.getpid()}" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "state.json").exists()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from skeet.config import Settings
+from skeet.core.ids import derive_id
 from skeet.core.market import (
     Bar,
     BookDelta,
@@ -20,7 +23,14 @@ from skeet.core.market import (
     Trade,
     VenueStatusChanged,
 )
+from skeet.core.platform import IngestResumed, IngestStopped
+from skeet.core.record import Event, Meta, Out
 from skeet.core.values import VenueStatus
+from skeet.schemas.golden import sample
+from skeet.streams.kafka import producer
+from skeet.streams.publishing import Publisher
+from skeet.streams.registry import registered_codec
+from skeet.streams.topics import PLATFORM_EVENTS
 from tests.roles.conftest import SimProcess, assert_contiguous, live_trades, of, run_feed, trade_ids
 
 pytestmark = pytest.mark.integration
@@ -99,3 +109,49 @@ def test_silence_is_reported_once_and_so_is_its_end(settings: Settings, exchange
     stale, resumed = of(MarketDataStale, found), of(MarketDataResumed, found)
     assert len(stale) == 1
     assert stale[0].last_seen < stale[0].ts_event < resumed[0].ts_event
+
+
+def say(settings: Settings, event: Event) -> None:
+    """The word of a machine's disks."""
+    meta = replace(sample(Meta), event_id=derive_id("test", str(time.time_ns())))
+    publisher = Publisher(settings, registered_codec(settings), producer(settings, "disks"))
+    publisher.send([Out(topic=PLATFORM_EVENTS.name, key="disk:here", event=event, meta=meta)])
+    publisher.flush()
+
+
+def test_ingest_that_was_stopped_writes_nothing_and_what_it_missed_is_a_gap_like_any_other(settings: Settings) -> None:
+    steps: list[Any] = ["stop"]
+    at_stop: list[int] = []
+    say(settings, IngestStopped(used=95, budget=100, reason="disk nearly full"))
+
+    def until(found: list[Any]) -> bool:
+        """Started while stopped → resumed → stopped → resumed."""
+        downs = [e for e in of(VenueStatusChanged, found) if e.status == VenueStatus.DOWN]
+        match steps:
+            case ["stop"] if time.monotonic() - began > 2:
+                assert found == []
+                say(settings, IngestResumed(used=80, budget=100))
+                steps.append("resumed")
+            case ["stop", "resumed"] if live_trades(found) > 20:
+                say(settings, IngestStopped(used=95, budget=100, reason="disk nearly full"))
+                steps.append("stopped")
+            case ["stop", "resumed", "stopped"] if downs:
+                at_stop.append(len(found))
+                if len(at_stop) > 10:  # some looks later nothing more came
+                    assert at_stop[-1] == at_stop[0]
+                    say(settings, IngestResumed(used=80, budget=100))
+                    steps.append("resumed")
+            case ["stop", "resumed", "stopped", "resumed"]:
+                after = [t for t in of(Trade, found) if not t.backfilled and t.ts_init > downs[0].ts_init]
+                return len(after) > 20 and len(of(GapOpened, found)) == len(of(GapClosed, found))
+            case _:
+                pass
+        return False
+
+    began = time.monotonic()
+    found = run_feed(settings, until)
+    down = next(e for e in of(VenueStatusChanged, found) if e.status == VenueStatus.DOWN)
+    assert down.reason == "ingest stopped: disk nearly full"
+    assert_contiguous(trade_ids(found))
+    assert "TRADES" in {gap.channel.value for gap in of(GapOpened, found)}
+    assert {end.outcome for end in of(GapClosed, found)} <= {"FILLED", "RESYNCED"}

@@ -77,7 +77,9 @@ async def _socket(
     normaliser = Normaliser(instrument_ids, recoverable=True)
     missing = asyncio.Event()
     intake = Intake(venue, normaliser, publisher, time.time_ns(), missing)
-    recovery = Recovery(connection, normaliser, publisher, intake, instrument_ids, missing)
+    allowed = asyncio.Event()
+    allowed.set()
+    recovery = Recovery(connection, normaliser, publisher, intake, instrument_ids, missing, allowed)
     intake.begin_connection("bench")
     tasks = [
         asyncio.create_task(connection.stream(list(instrument_ids), intake.take, recovery.connected)),

@@ -1,7 +1,7 @@
 """The ``skeet`` command: the table of its commands, loaded only when asked for.
 
 ``skeet --help`` answers from this table alone; a command's own module, with the libraries it needs, is imported when that
-command is called. Errors leave as one clear line: exit code 2 when the caller must change something, 1 for the rest.
+command is called. Errors leave as one clear line and the exit code of their kind (``docs/exit-codes.md``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from skeet.cli.lazy import Entry, LazyGroup
-from skeet.core.errors import InvalidInput, SkeetError
+from skeet.core.errors import SkeetError
 
 PLATFORM = "The platform"
 TRADING = "Trading"
@@ -43,6 +43,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("topics", "skeet.cli.topics:app", "The table of topics against the broker.", OPERATING),
     Entry("config", "skeet.cli.config:app", "The settings in force.", OPERATING),
     Entry("projection", "skeet.cli.projection:app", "Read tables: status, checksum, rebuild.", OPERATING),
+    Entry("archive", "skeet.cli.archive:app", "Sealed market records, and the disk budget.", OPERATING),
     Entry("feed", "skeet.cli.feed:app", "Market data: replay recorded sessions.", OPERATING),
     Entry("sim", "skeet.cli.sim:app", "The simulated exchange.", OPERATING),
     Entry("chaos", "skeet.cli.chaos:app", "Kill, freeze, mislead, and prove that nothing is lost.", OPERATING),
@@ -110,12 +111,9 @@ def main() -> NoReturn:
 def report(error: Exception) -> int:
     """One line on stderr for the error; returns the exit code."""
     match error:
-        case InvalidInput():
-            typer.echo(f"skeet: {error}", err=True)
-            return 2
         case SkeetError():
             typer.echo(f"skeet: {error}", err=True)
-            return 1
+            return error.exit_code
         case _:
             line = " ".join(str(error).split())
             typer.echo(f"skeet: unexpected {type(error).__name__}: {line} (`skeet --debug …` shows where)", err=True)

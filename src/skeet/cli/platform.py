@@ -268,6 +268,8 @@ def _print_status(found: PlatformStatus) -> None:
         for row in found.processes
     ]
     print_rows("", rows, as_json=False, empty="nothing was ever started here; `skeet up` starts it")
+    for line in found.full_disks:
+        console().print(line, style="red")
     supervisor = f"supervisor pid {found.supervisor_pid}" if found.running else "the supervisor does not run"
     given = f" · given by address: {', '.join(found.external)}" if found.external else ""
     console().print(f"{supervisor} · data in {found.data}{given}")

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import ByteSize
+
 from skeet.cli.config import leaves
 from skeet.cli.main import COMMANDS, app
 from skeet.cli.topics import retention_text
@@ -91,6 +93,8 @@ def _default(path: tuple[str, ...]) -> str:
         return SECRET_NOTE.strip()
     if value in (None, "", ()):
         return ""
+    if isinstance(value, ByteSize):
+        return f"`{value.human_readable()}`"
     return f"`{','.join(map(str, value)) if isinstance(value, tuple) else value}`"
 
 

@@ -31,10 +31,10 @@ def run(
         code = role(name).load()(settings)
     except InvalidInput as error:
         logger().error("cannot start", reason=str(error))
-        code = 2
+        code = error.exit_code
     except SkeetError as error:
         logger().error("ended", reason=str(error), kind=type(error).__name__)
-        code = 1
+        code = error.exit_code
     except Exception:
         logger().exception("ended by a bug")
         code = 1

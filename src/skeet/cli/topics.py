@@ -53,9 +53,12 @@ def apply(as_json: Json = False) -> None:
 
 
 def retention_text(topic: Topic) -> str:
-    """How long records are kept: ``24 h``, ``7 d``, ``for ever``, ``newest per key``."""
+    """How long records are kept: ``24 h``, ``7 d``, ``for ever``, ``newest per key``, ``disk budget``."""
     if topic.compacted:
         return "newest per key"
+    if topic.by_budget:
+        days = topic.kept_at_least_ms // (24 * HOUR_MS)
+        return f"disk budget, {days} d at least" if days else "disk budget"
     if topic.retention_ms == FOREVER:
         return "for ever"
     hours = topic.retention_ms // HOUR_MS

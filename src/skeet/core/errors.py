@@ -8,13 +8,25 @@ SkeetError
 │   └── CredentialError  a server refuses our certificate, name or password, or we its certificate
 ├── VenueError           the venue's: it refused, or its answer makes no sense
 └── InfrastructureError  a broker, store, disk or network that is away: retried with a limit
+    ├── DiskFull             a part's file system has no space left
+    ├── NotWritable          a directory of ours cannot be written
+    ├── Damaged              a file of ours cannot be read back
+    ├── NewerFormat          a file of ours was written by a newer version
+    ├── JavaUnfit            no Java, or one that is too old
+    ├── DownloadFailed       a download broke off, or is not what was published
+    └── PortTaken            somebody else listens where one of our servers should
 
-A business refusal is none of these: it is an event with all its reasons.
+Each carries the exit code of the command that it ends (``docs/exit-codes.md``). A business refusal is none of these: it is
+an event with all its reasons.
 """
+
+from typing import ClassVar
 
 
 class SkeetError(Exception):
     """Root of everything SKEET raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
 
 
 class BugError(SkeetError):
@@ -23,6 +35,8 @@ class BugError(SkeetError):
 
 class InvalidInput(SkeetError):
     """What the caller gave cannot be used. The message names the field, the value and the remedy."""
+
+    exit_code: ClassVar[int] = 2
 
 
 class DecodeError(InvalidInput):
@@ -43,3 +57,45 @@ class VenueError(SkeetError):
 
 class InfrastructureError(SkeetError):
     """A broker, store, disk or network that should be there is not. Retried within a named limit."""
+
+
+class DiskFull(InfrastructureError):
+    """No space is left where a part writes. The message names part, path and what is free."""
+
+    exit_code: ClassVar[int] = 10
+
+
+class NotWritable(InfrastructureError):
+    """A directory of ours cannot be written: read-only, or of another user."""
+
+    exit_code: ClassVar[int] = 11
+
+
+class Damaged(InfrastructureError):
+    """A file of ours is not what was written. The message names it and what may be deleted without loss."""
+
+    exit_code: ClassVar[int] = 12
+
+
+class NewerFormat(InfrastructureError):
+    """A file of ours was written by a newer version, which must be used to go on."""
+
+    exit_code: ClassVar[int] = 13
+
+
+class JavaUnfit(InfrastructureError):
+    """There is no Java that can run the broker."""
+
+    exit_code: ClassVar[int] = 14
+
+
+class DownloadFailed(InfrastructureError):
+    """A download broke off, or is not what was published. Nothing of it is used."""
+
+    exit_code: ClassVar[int] = 15
+
+
+class PortTaken(InfrastructureError):
+    """Another process listens on a port of ours. The message names it; nothing is killed."""
+
+    exit_code: ClassVar[int] = 16

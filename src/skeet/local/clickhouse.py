@@ -39,6 +39,7 @@ from skeet.local.clickhouse_protocol import (
     negotiated,
     statement_of,
 )
+from skeet.local.disks import require_space
 from skeet.local.ports import LOOPBACK, loopback_port, require_free
 from skeet.metrics import counter, declare
 from skeet.process import StopSignal, announce_ready, configure_logging, logger
@@ -291,6 +292,7 @@ async def _ping(_: web.Request) -> web.Response:
 async def serve(folder: Path, port: int, token: str) -> int:
     """Serve until SIGTERM, then finish what runs and close the engine."""
     stop = StopSignal().install()
+    require_space("clickhouse", folder)
     require_free("ClickHouse", port)
     server = ClickHouseServer(Engine(folder), token)
     # Bodies are decompressed by us: aiohttp knows no lz4. A client that leaves cancels its handler.
@@ -327,7 +329,7 @@ def foreground() -> int:
         return asyncio.run(serve(chosen.data, chosen.port, chosen.token_file.read_text().strip()))
     except InfrastructureError as error:
         logger().error(str(error))
-        return 1
+        return error.exit_code
 
 
 if __name__ == "__main__":

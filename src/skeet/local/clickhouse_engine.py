@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from skeet.core.errors import InfrastructureError
+from skeet.core.errors import Damaged, InfrastructureError
 from skeet.local.clickhouse_protocol import (
     HEADLESS_FORMATS,
     Statement,
@@ -59,7 +59,14 @@ class Engine:
         self._connect: Callable[[str], Any] = _chdb.connect  # type: ignore[attr-defined]
         self._folder = str(folder)
         # Held open: closing the last connection would close the directory.
-        self._base: Any = self._connect(self._folder)
+        try:
+            self._base: Any = self._connect(self._folder)
+        except RuntimeError as error:
+            # The engine prints its own reason; what it raises names none.
+            raise Damaged(
+                f"the ClickHouse engine cannot open {folder} (its reason stands above); its tables are rebuilt from the "
+                "log and the archive: move the directory away and `skeet up` again"
+            ) from error
         self._limits = {"max_memory_usage": str(int(psutil.virtual_memory().total * MEMORY_SHARE))}
         self._lock = threading.Lock()
 

@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from skeet.config import Settings
 from skeet.core.errors import SkeetError
 from skeet.local import jars, postgres
+from skeet.local.disks import full_disks
 from skeet.local.installation import Installation, external_parts
 from skeet.local.plan import State
 from skeet.local.ports import holder, is_free
@@ -111,6 +112,10 @@ def _machine(installation: Installation) -> Iterator[Finding]:
         detail=f"{free_gib:.1f} GiB free at {folder}",
         remedy="" if enough else f"free {MIN_DISK_GIB:.0f} GiB, or use another disk with --data DIR",
     )
+    for line in full_disks(installation.data):
+        yield Finding(
+            check="disk", verdict=Verdict.FAIL, detail=line, remedy="free space there; what died of it starts again"
+        )
     available_gib = psutil.virtual_memory().available / 2**30
     roomy = available_gib >= MIN_MEMORY_GIB or read_state(installation.state_file).supervisor is not None
     yield Finding(

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skeet.config import Settings
-from skeet.core.errors import InvalidInput
+from skeet.core.errors import DiskFull, InvalidInput, NotWritable
+from skeet.local.disks import FULL_ERRORS, no_space
 from skeet.local.ports import LOOPBACK, PortBook
 from skeet.local.postgres import PostgresCluster
 
@@ -82,10 +83,29 @@ class Installation:
         return PortBook(self.ports_file)
 
     def create(self) -> None:
-        """Make the directories; the data directory is closed to others, except to pass through."""
-        self.data.mkdir(parents=True, exist_ok=True, mode=0o711)
-        for folder in (self.logs, self.ready, self.secrets):
-            folder.mkdir(exist_ok=True, mode=0o700)
+        """Make the directories; the data directory is closed to others, except to pass through.
+
+        Raises
+        ------
+        NotWritable
+            this user cannot write there, or the file system is read-only.
+        DiskFull
+            not even small files fit.
+        """
+        try:
+            self.data.mkdir(parents=True, exist_ok=True, mode=0o711)
+            for folder in (self.logs, self.ready, self.secrets):
+                folder.mkdir(exist_ok=True, mode=0o700)
+            probe = self.ready / "writable"
+            probe.write_bytes(b"x" * 4096)  # an empty file fits on a full disk
+            probe.unlink()
+        except OSError as error:
+            if error.errno in FULL_ERRORS:
+                raise DiskFull(no_space("the data directory", self.data)) from error
+            raise NotWritable(
+                f"the data directory {self.data} cannot be written ({error.strerror}: {error.filename}); "
+                "make it writable for you, or choose another with --data DIR"
+            ) from error
 
     def secret(self, name: str) -> str:
         """A generated secret, made on the first call and kept in ``secrets/NAME``."""

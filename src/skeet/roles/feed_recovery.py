@@ -73,6 +73,8 @@ class Recovery:
         instrument id of each venue symbol.
     missing
         wakes it.
+    allowed
+        while it is not set nothing is asked for: what would come could not be written.
     """
 
     def __init__(
@@ -83,7 +85,9 @@ class Recovery:
         intake: Intake,
         instrument_ids: Mapping[str, str],
         missing: asyncio.Event,
+        allowed: asyncio.Event,
     ) -> None:
+        self._allowed = allowed
         self._connection, self._normaliser = connection, normaliser
         self._publisher, self._intake = publisher, intake
         self._instrument_ids = instrument_ids
@@ -115,6 +119,7 @@ class Recovery:
 
     async def _pass(self) -> bool:
         """Ask once for everything missing; whether something still is."""
+        await self._allowed.wait()
         for venue_symbol, instrument_id in self._instrument_ids.items():
             sequences = self._normaliser.sequences[instrument_id]
             for gap in list(sequences.trades.open_gaps):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,13 +69,27 @@ class History:
         expected.row_crcs.append(crc)
 
     def finish(self) -> Check:
-        """Compare, per topic and partition; a partition that differs is searched for the row and the column."""
+        """Compare, per topic and partition; a partition that differs is searched for the row and the column.
+
+        A partition whose oldest records left the log while it was read is not compared: what was delivered of it is neither
+        the old range nor the new one.
+        """
+        self._leave_out_expired()
         for topic, table in TABLE_OF_TOPIC.items():
             stored = self._stored_sums(topic, table)
             for place, expected in self._expected.items():
                 if place[0] == topic:
                     self._compare(place, table, expected, stored.get(place[1], (0, 0, 0, 0)))
         return self.check
+
+    def _leave_out_expired(self) -> None:
+        now = self._log.ranges(self._expected)
+        moved = [place for place, (start, _) in now.items() if start > self._ranges[place][0]]
+        for topic, partition in moved:
+            del self._expected[topic, partition]
+        if moved:
+            names = ", ".join(f"{topic}/{partition}" for topic, partition in moved)
+            self.check.covers += f"; not {names}, of which records left the log meanwhile"
 
     def _compare(self, place: Place, table: str, expected: Expected, stored: tuple[int, int, int, int]) -> None:
         rows, unreadable, record_crc, row_crc = stored
@@ -163,7 +177,10 @@ class History:
             if _store_of(mark) == store_id:
                 positions[place] = offset
         behind = sum(max(0, high - positions[place]) for place, (_, high) in self._ranges.items())
-        self.check.covers = f"{len(positions)} partitions to the stored position, {behind} offsets behind the log's end"
+        self.check.covers = (
+            f"{len(positions)} partitions to the stored position, {behind} offsets behind the log's end"
+            f"{_begun(self._ranges)}"
+        )
         return positions
 
     def _stored_sums(self, topic: str, table: str) -> dict[int, tuple[int, int, int, int]]:
@@ -188,7 +205,7 @@ class History:
             for name, partition in places
             if name == topic
         ]
-        return f"({' OR '.join(parts)})"
+        return f"({' OR '.join(parts) or 'false'})"
 
     def _rows(self, query: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         settings = {"database": self._database, "readonly": 2}
@@ -197,6 +214,15 @@ class History:
         except (ClickHouseError, OSError) as error:
             raise CannotVerify(f"ClickHouse: {' '.join(str(error).split())[:300]}") from error
         return [tuple(row) for row in result.result_rows]
+
+
+def _begun(ranges: Mapping[Place, tuple[int, int]]) -> str:
+    """Where the log no longer begins at its first record; rows of ClickHouse below are history, not a difference."""
+    begun = {place: start for place, (start, _) in ranges.items() if start}
+    if not begun:
+        return ""
+    partitions = "1 partition begins" if len(begun) == 1 else f"{len(begun)} partitions begin"
+    return f"; {partitions} above 0, {sum(begun.values())} offsets before that are history"
 
 
 def _store_of(mark: str) -> str:
