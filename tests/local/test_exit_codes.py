@@ -8,11 +8,10 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from small_disks import mounted
 
 from skeet.core import errors
 from skeet.local import jars
@@ -51,23 +50,6 @@ def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *fragment
     assert "Traceback" not in done.stderr
     for fragment in fragments:
         assert fragment in lines[0]
-
-
-@contextmanager
-def mounted(folder: Path, options: str) -> Iterator[Path]:
-    """A small file system of its own at a folder."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small file system")
-    folder.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=False, capture_output=True
-    )
-    if done.returncode != 0:
-        pytest.skip(f"this container may not mount: {done.stderr.decode().strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_the_table_names_every_code_that_an_error_has_and_no_other() -> None:
