@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import platform
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ from skeet.streams.topics import PLATFORM_EVENTS
 
 ROLE = "archive"
 LOCK_NAME = "lock"
+KEY_NAME = "disk-key"
 
 log = logger()
 
@@ -46,13 +48,14 @@ class Keeper:
         self._codec = codec
         self._archive = archive
         self._publisher = Publisher(settings, codec, producer(settings, ROLE))
-        self.key = disk_key(settings)
+        self.key = disk_key(archive.root)
         self.stopped = self._last_word()
 
     def step(self) -> DiskUse:
         """Look once and do what is due. Returns what was seen."""
         ranges = self._archive.ranges()
-        use = look(self._settings, {place: start for place, (start, _) in ranges.items()})
+        starts, ends = ({place: span[side] for place, span in ranges.items()} for side in (0, 1))
+        use = look(self._settings, starts, ends)
         self._gate(use)
         if sealing_is_due(use):
             self._archive.seal(ranges)
@@ -117,9 +120,16 @@ class Keeper:
             gate.close()
 
 
-def disk_key(settings: Settings) -> str:
-    """Names this machine's disks in ``platform.events.v1``: several machines stop and resume each for itself."""
-    return f"disk:{platform.node()}:{settings.data}"
+def disk_key(root: Path) -> str:
+    """Names these disks in ``platform.events.v1``: several machines stop and resume each for itself.
+
+    Kept in the archive's directory, because a container has another host name after every start.
+    """
+    path = root / KEY_NAME
+    if not path.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"disk:{platform.node()}:{uuid.uuid4().hex[:8]}")
+    return path.read_text().strip()
 
 
 @contextmanager

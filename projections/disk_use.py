@@ -18,21 +18,20 @@ BLOCK_BYTES = 512
 _SEGMENT = re.compile(r"(\d{20})\.log")
 
 
-def look(settings: Settings, starts: Mapping[Place, int]) -> DiskUse:
-    """The use of all disks now. Space of records that left the log already, but whose files Kafka still holds, counts as free.
+def look(settings: Settings, starts: Mapping[Place, int], ends: Mapping[Place, int]) -> DiskUse:
+    """The use of all disks now.
 
     Parameters
     ----------
-    starts
-        first offset that the log has of each partition (see :meth:`Archive.ranges`).
+    starts, ends
+        first and next offset that the log has of each partition (see :meth:`Archive.ranges`): what lies below a start is
+        leaving.
     """
-    roots = _roots(settings)
-    used = sum(allocated(root) for root in roots)
-    leaving = sum(leaving_bytes(settings, place, start) for place, start in starts.items())
     return DiskUse(
-        used=max(0, used - leaving),
+        used=sum(allocated(root) for root in _roots(settings)),
         budget=settings.disk_budget,
         reserve=settings.disk_reserve,
+        leaving=sum(leaving_bytes(settings, place, start, ends[place]) for place, start in starts.items()),
         volumes=volumes(settings),
     )
 
@@ -58,15 +57,16 @@ def partition_bytes(settings: Settings) -> dict[Place, int]:
     return found
 
 
-def leaving_bytes(settings: Settings, place: Place, start: int) -> int:
-    """Bytes of a partition's files that lie wholly below the log's start, or wait for their deletion."""
+def leaving_bytes(settings: Settings, place: Place, start: int, end: int) -> int:
+    """Bytes of a partition's files that hold records below the log's start, or wait for their deletion."""
     folder = settings.data / "kafka" / "logs" / f"{settings.kafka.topic_prefix}{place[0]}-{place[1]}"
-    if not folder.is_dir():
-        return 0
-    waiting = sum(size for name, size in _files(folder) if name.endswith(".deleted"))
-    segments = sorted((int(match[1]), size) for name, size in _files(folder) if (match := _SEGMENT.fullmatch(name)))
-    # A segment ends where the next one begins; the last one is being written.
-    below = sum(size for (_, size), (end, _) in itertools.pairwise(segments) if end <= start)
+    files = list(_files(folder))
+    waiting = sum(size for name, size in files if name.endswith(".deleted"))
+    segments = sorted((int(match[1]), size) for name, size in files if (match := _SEGMENT.fullmatch(name)))
+    below = 0
+    # A segment file ends where the next one begins. The one that the start lies in counts by its share of offsets.
+    for (base, size), (following, _) in itertools.pairwise([*segments, (end, 0)]):
+        below += size * min(max(0, start - base), following - base) // max(1, following - base)
     return waiting + below
 
 

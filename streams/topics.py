@@ -25,7 +25,7 @@ class PartitionedBy(StrEnum):
 
 HOUR_MS = 3_600_000
 FOREVER = -1
-ROLLED_BYTES = 64 * 1024 * 1024
+ROLLED_BYTES = 16 * 1024 * 1024
 """Size of a broker's segment file where records leave: the broker frees whole files only, and its own default is 1 GiB."""
 
 

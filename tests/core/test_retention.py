@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,6 +61,14 @@ def test_records_are_sealed_before_they_must_leave_and_leave_before_ingest_stops
 @given(SIZES)
 def test_excess_brings_the_use_back_below_where_records_leave(used: int) -> None:
     assert excess(use(used - excess(use(used)))) == 0
+
+
+def test_what_is_leaving_is_not_asked_for_twice() -> None:
+    seen = use(900_000, 50)
+    assert excess(seen) == 150_000
+    assert excess(replace(seen, leaving=120_000)) == 0
+    assert excess(replace(use(0, 50), leaving=60)) == 40
+    assert stop_reason(replace(seen, leaving=900_000), stopped=False)  # the space is not there yet
 
 
 @st.composite

@@ -77,7 +77,8 @@ def seal(as_json: Json = False) -> None:
     made: list[Manifest] = []
     with locked(settings.archive_dir), _history(settings, wanted=True) as store:
         archive = Archive(settings)
-        while new := archive.seal(archive.ranges(), all_of_it=True):
+        ranges = archive.ranges()
+        while new := archive.seal(ranges, all_of_it=True):
             made += new
         if store is not None:
             archive.prove(lambda: store)
@@ -95,7 +96,7 @@ def seal(as_json: Json = False) -> None:
 @app.command()
 def status(as_json: Json = False) -> None:
     """How much of the disk budget is used, what is free on every disk, and whether market ingest may run."""
-    use = look(load_settings(), {})
+    use = look(load_settings(), {}, {})
     reason = stop_reason(use, stopped=False)
     if as_json:
         print_json(

@@ -36,11 +36,16 @@ class Volume:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskUse:
-    """One look at a machine's disks, in bytes. ``reserve`` is what must stay free on every volume."""
+    """One look at a machine's disks, in bytes.
+
+    ``reserve`` is what must stay free on every volume. ``leaving`` is the part of ``used`` whose records left the log
+    already: the broker gives it back later, a file at a time, so it must not be asked for twice.
+    """
 
     used: int
     budget: int
     reserve: int
+    leaving: int = 0
     volumes: tuple[Volume, ...] = ()
 
 
@@ -62,12 +67,11 @@ def sealing_is_due(use: DiskUse) -> bool:
 
 
 def excess(use: DiskUse) -> int:
-    """How many bytes should leave the log now."""
+    """How many bytes of records should leave the log now, besides those that are leaving."""
     short = max((use.reserve * RESUME_RESERVE_PERCENT // 100 - volume.free for volume in use.volumes), default=0)
-    over = 0
-    if use.used * 100 >= use.budget * EXPIRE_PERCENT:
-        over = use.used - use.budget * EXPIRE_TO_PERCENT // 100
-    return max(0, over, short)
+    staying = use.used - use.leaving
+    over = staying - use.budget * EXPIRE_TO_PERCENT // 100 if staying * 100 >= use.budget * EXPIRE_PERCENT else 0
+    return max(0, over, short - use.leaving)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -161,6 +161,10 @@ class KafkaBroker:
         if self._process is not None:
             stop_child(self._process, STOP_DEADLINE_S)
 
+    def ended(self) -> bool:
+        """Whether the broker was started and ended."""
+        return self._process is not None and self._process.poll() is not None
+
     def kill(self) -> None:
         """kill -9, for tests of recovery."""
         if self._process is not None:

@@ -237,6 +237,10 @@ class PostgresServer:
         if self._process is not None:
             stop_child(self._process, STOP_DEADLINE_S, STOP_SIGNAL)
 
+    def ended(self) -> bool:
+        """Whether the postmaster was started and ended."""
+        return self._process is not None and self._process.poll() is not None
+
     def kill(self) -> None:
         """kill -9 of the postmaster, for tests of recovery."""
         if self._process is not None:
