@@ -19,7 +19,7 @@ def free(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     def disk_usage(path: Path) -> SimpleNamespace:
         return SimpleNamespace(free=next((size for end, size in named.items() if str(path).endswith(end)), 2**40))
 
-    monkeypatch.setattr(disks.shutil, "disk_usage", disk_usage)
+    monkeypatch.setattr("skeet.local.disks.shutil.disk_usage", disk_usage)
     return named
 
 

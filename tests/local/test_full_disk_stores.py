@@ -111,7 +111,7 @@ def _produce_until_it_dies(broker: KafkaBroker, acknowledged: list[int]) -> None
 def _numbers(broker: KafkaBroker) -> list[int]:
     client = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "x", "enable.partition.eof": True})
     client.assign([TopicPartition(TOPIC, 0, 0)])
-    numbers = []
+    numbers: list[int] = []
     while True:
         message = client.poll(DEADLINE_S)
         assert message is not None
