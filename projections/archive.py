@@ -53,16 +53,17 @@ class Keeper:
 
     def step(self) -> DiskUse:
         """Look once and do what is due. Returns what was seen."""
-        ranges = self._archive.ranges()
-        starts, ends = ({place: span[side] for place, span in ranges.items()} for side in (0, 1))
-        use = look(self._settings, starts, ends)
+        use = look(self._settings, {}, {})
         self._gate(use)
-        if sealing_is_due(use):
-            self._archive.seal(ranges)
+        # Below half of the budget this is all: the broker is not even asked.
+        ranges = self._archive.ranges() if sealing_is_due(use) else {}
+        self._archive.seal(ranges)
         self._prove()
         self._archive.announce(self.announce)
-        if wanted := excess(use):
-            self._archive.expire(wanted, ranges, partition_bytes(self._settings))
+        if excess(use):
+            starts, ends = ({place: span[side] for place, span in ranges.items()} for side in (0, 1))
+            use = look(self._settings, starts, ends)
+            self._archive.expire(excess(use), ranges, partition_bytes(self._settings))
         return use
 
     def announce(self, manifest: Manifest) -> None:

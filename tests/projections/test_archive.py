@@ -179,6 +179,24 @@ def test_records_leave_the_log_only_sealed_proven_in_clickhouse_and_when_the_bud
         assert store.checksums() == before
 
 
+def test_partition_that_loses_records_while_it_is_verified_is_left_out_and_named(settings: Settings) -> None:
+    publish_trades(settings, 1, 1_000)
+    with history_running(settings) as store:
+        eventually(lambda: stored_trades(store) == 1_000, "the history is stored")
+    log = Log(settings)
+    history = History(settings, log)
+    use_disk(settings, 3.3)
+    kept, archive = keeper(settings)
+    eventually(
+        lambda: kept.step() is not None and archive.ranges()["market.trades.v1", 0][0] > 0, "records leave the log"
+    )
+    for entry in log.read(log.places(TABLE_OF_TOPIC)):
+        history.add(entry)
+    check = history.finish()
+    assert not check.differences
+    assert "not market.trades.v1/0, of which records left the log meanwhile" in check.covers
+
+
 def test_clickhouse_that_differs_from_a_segment_keeps_its_records_in_the_log(settings: Settings) -> None:
     publish_trades(settings, 1, 500)
     with history_running(settings) as store:
