@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -31,11 +32,17 @@ def mounted(folder: Path, options: str) -> Iterator[Path]:
 
 
 def fill(folder: Path, leave: int = 0) -> None:
-    """Take all space on the folder's file system but ``leave`` bytes."""
+    """Take all space on the folder's file system but ``leave`` bytes, while others may be writing there."""
+    share = 1
     with (folder / FILLER).open("ab") as file:
-        free = shutil.disk_usage(folder).free - leave
-        if free > 0:
-            os.posix_fallocate(file.fileno(), file.tell(), free)
+        while (free := shutil.disk_usage(folder).free - leave) > 0 and share < 1024:
+            try:
+                os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), max(1, free // share))
+                share = 1
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                share *= 2  # somebody took some of it in between
 
 
 def make_room(folder: Path) -> None:
