@@ -14,7 +14,7 @@ from skeet.core.values import NS_PER_MS
 from skeet.health import HEALTH
 from skeet.schemas.codec import Codec
 from skeet.streams.kafka import consumer
-from skeet.streams.reading import record_of
+from skeet.streams.reading import record_of, watermarks_of
 
 Partition = tuple[str, int]
 """The broker's topic name, and the partition."""
@@ -25,10 +25,10 @@ BATCH = 1_000
 
 
 def watermarks(settings: Settings, partitions: list[Partition]) -> dict[Partition, tuple[int, int]]:
-    """First and next offset of each partition now."""
+    """First and next offset of each partition now; InfrastructureError when the broker does not answer."""
     client = consumer(settings, "skeet-watermarks")
     try:
-        return {(t, p): client.get_watermark_offsets(TopicPartition(t, p), timeout=10) for t, p in partitions}
+        return {place: watermarks_of(client, place) for place in partitions}
     finally:
         client.close()
 

@@ -22,6 +22,7 @@ from skeet.streams.kafka import consumer
 from skeet.streams.topics import Topic, partition_count, topic_name
 
 POLL_S = 0.2
+WATERMARK_TIMEOUT_S = 10.0
 READ_DEADLINE_S = 120.0
 """A captured end that is not reached within this time of silence means that the broker is away."""
 
@@ -55,20 +56,33 @@ def partitions_of(settings: Settings, topics: Iterable[Topic]) -> list[Partition
 
 def end_offsets(client: Consumer, partitions: Iterable[Partition]) -> dict[Partition, int]:
     """High watermarks (last stable for read_committed readers) at this moment."""
-    return {(t, p): _end_offset(client, t, p) for t, p in partitions}
+    return {place: watermarks_of(client, place)[1] for place in partitions}
 
 
-def _end_offset(client: Consumer, topic: str, partition: int) -> int:
-    """A partition that was just made, or whose broker just died, has no leader for a moment: asked again, with a limit."""
+def watermarks_of(client: Consumer, place: Partition) -> tuple[int, int]:
+    """First kept offset and high watermark of a partition.
+
+    One that was just made, or whose broker just died, has no leader for a moment: asked again, with a limit.
+
+    Raises
+    ------
+    InfrastructureError
+        the broker does not answer, or does not know the topic.
+    """
+    topic, partition = place
     deadline = time.monotonic() + LEADER_DEADLINE_S
     while True:
         try:
-            end: int = client.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]
-            return end
+            found = client.get_watermark_offsets(TopicPartition(topic, partition), timeout=WATERMARK_TIMEOUT_S)
         except KafkaException as error:
             if error.args[0].code() not in LEADERLESS or time.monotonic() > deadline:
                 raise InfrastructureError(f"end of {topic}/{partition}: {error.args[0].str()}") from error
             time.sleep(LEADER_POLL_S)
+            continue
+        if found is None:
+            raise InfrastructureError(f"end of {topic}/{partition}: no answer in {WATERMARK_TIMEOUT_S:.0f} s")
+        start, end = found
+        return start, end
 
 
 def written_offsets(settings: Settings, partitions: Iterable[Partition]) -> dict[Partition, int]:
