@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from small_disks import fill, make_room, mounted
 
 from skeet.local.identity import Identity
 from skeet.local.installation import Installation
@@ -95,6 +96,25 @@ def test_killed_process_heals_and_its_own_children_go_with_it(platform: Platform
     assert platform.identity("desk") != killed
     assert platform.record("desk").last_exit == "SIGKILL"
     assert not helper.alive
+
+
+def test_supervisor_lives_on_a_full_disk_and_says_so_when_it_can(tmp_path: Path) -> None:
+    with mounted(tmp_path / "data", "size=16m") as data:
+        made = Platform(data)
+        try:
+            supervisor = made.up()
+            fill(data)
+            made.identity("desk").send(signal.SIGKILL)
+            eventually(lambda: not made.identity("desk").alive)
+            before = time.monotonic()
+            eventually(lambda: time.monotonic() > before + 5 * TICK_S or supervisor.poll() is not None)
+            assert supervisor.poll() is None
+            make_room(data)
+            eventually(lambda: made.record("desk").restarts == 1 and platform_status(made.installation).ready)
+            assert made.record("desk").last_exit.startswith(f"SIGKILL; disk full: data at {data}, free ")
+            made.down(supervisor)
+        finally:
+            stop_recorded(read_state(made.installation.state_file).processes)
 
 
 def test_supervisor_after_a_killed_one_takes_its_processes_over(platform: Platform) -> None:
