@@ -20,6 +20,7 @@ from skeet.core.platform import IngestResumed, IngestStopped, SegmentSealed
 from skeet.core.record import Event, Meta, Out
 from skeet.core.retention import DiskUse, excess, sealing_is_due, stop_reason
 from skeet.core.values import AccountId, EventId, PrincipalId, TenantId
+from skeet.health import HEALTH
 from skeet.process import StopSignal, configure_logging, logger
 from skeet.projections.archive_files import Manifest, segment_path
 from skeet.projections.archive_sealing import Archive, is_proven
@@ -162,6 +163,7 @@ def keep(settings: Settings, stop: StopSignal, on_ready: Callable[[], None] = la
         keeper = Keeper(settings, codec, Archive(settings))
         while not stop.stopping:
             keeper.step()
+            HEALTH.beat()
             on_ready()
             stop.wait(settings.archive.interval_s)
 

@@ -17,6 +17,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from skeet.config import Settings
 from skeet.core.errors import InfrastructureError
 from skeet.core.retention import Place, SealedRange, expirable, to_expire
+from skeet.health import HEALTH
 from skeet.process import logger
 from skeet.projections.archive_files import Manifest, Proof, difference, manifests, write_manifest, write_segment
 from skeet.projections.blocks import StoredRecord
@@ -70,6 +71,7 @@ class Archive:
         """
         made = []
         for place, (start, end) in ranges.items():
+            HEALTH.beat()
             first = max(start, self._next(place))
             if first < end and (all_of_it or self._waited(place, first, end)):
                 records = self._records(place, first)
