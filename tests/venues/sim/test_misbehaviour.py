@@ -116,7 +116,7 @@ def test_account_gets_the_same_keys_each_time(sim: SimProcess) -> None:
         ("transfers", {"account": "payee", "asset": "BTC", "amount": "1e5", "client_key": "k"}, "amount is '1e5'"),
         ("flow", {"speed": 0}, "speed is 0"),
         ("behaviour", {"drop_probability": 2}, "drop_probability"),
-        ("behaviour", {"duplicate_client_ids": "maybe"}, "behaviour"),
+        ("behaviour", {"duplicate_client_ids": "maybe"}, "duplicate_client_ids"),
     ],
 )
 def test_bad_request_names_the_field(sim: SimProcess, route: str, body: dict[str, object], names: str) -> None:
