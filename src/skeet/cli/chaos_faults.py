@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from skeet.cli.chaos_platform import GONE_DEADLINE_S, ChaosPlatform
 from skeet.cli.chaos_schedule import DROPPED, MACHINE, REPEATED, STRATEGY, Fault, FaultKind
 from skeet.cli.exchange_admin import ExchangeAdmin
 from skeet.config import Settings
-from skeet.core.errors import InfrastructureError, SkeetError
+from skeet.core.errors import SkeetError
 from skeet.local.identity import Identity
 from skeet.streams import crash_points
 from skeet.streams.crash_points import Arming, CrashPoint, chaos_directory, point_named
@@ -161,11 +160,3 @@ def await_gone(pid: int) -> None:
         except psutil.NoSuchProcess:
             return
         time.sleep(LOOK_S / 10)
-
-
-def continue_frozen(pid: int) -> None:
-    """SIGCONT to a process that froze itself at a point."""
-    try:
-        Identity.of(pid).send(signal.SIGCONT)
-    except Exception as error:
-        raise InfrastructureError(f"process {pid} that froze at a crash point is gone: {error}") from error
