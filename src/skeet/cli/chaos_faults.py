@@ -13,7 +13,7 @@ import psutil
 
 from skeet.cli import demo
 from skeet.cli.chaos_platform import GONE_DEADLINE_S, ChaosPlatform
-from skeet.cli.chaos_schedule import DROPPED, MACHINE, REPEATED, STRATEGY, Fault, FaultKind
+from skeet.cli.chaos_schedule import MACHINE, MISBEHAVIOURS, STRATEGY, Fault, FaultKind
 from skeet.cli.exchange_admin import ExchangeAdmin
 from skeet.config import Settings
 from skeet.core.errors import SkeetError
@@ -25,7 +25,6 @@ POINT_DEADLINE_S = 30.0
 """A point that is not passed within this time is not on the way of what happens now."""
 LOOK_S = 0.1
 REGISTRY_TIMEOUT_S = 5.0
-_BEHAVIOUR = {DROPPED: "drop_next", REPEATED: "repeat_next"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +63,7 @@ class Faults:
             case FaultKind.POINT:
                 return self._crash_at(point_named(fault.target), Arming(nth=int(fault.amount)))
             case FaultKind.EXCHANGE:
-                ExchangeAdmin(self._settings).behave({_BEHAVIOUR[fault.target]: int(fault.amount)})
+                ExchangeAdmin(self._settings).behave({MISBEHAVIOURS[fault.target]: int(fault.amount)})
                 return Done(over_ns=time.time_ns())
             case FaultKind.EVERYTHING:
                 self._platform.kill_all(supervisor=fault.target == MACHINE)
