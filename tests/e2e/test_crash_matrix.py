@@ -51,7 +51,7 @@ ENVIRONMENT = {
     "SKEET_FEED__HISTORY_DAYS": "1",
     "SKEET_FEED__HISTORY_TRADES_HOURS": "0.05",
 }
-ORDERS_BETWEEN_VERIFIES = 200
+ORDERS_BETWEEN_VERIFIES = 500
 FREEZE_S = 14.0
 """Longer than the session timeout (10 s): a frozen member's partitions are taken from it."""
 ZOMBIE_S = 60.0
