@@ -39,7 +39,7 @@ test: dev ## the tests, on a real Kafka, PostgreSQL and ClickHouse engine (12 to
 	$(BIN)/pytest -m "e2e and not acceptance"
 
 .PHONY: acceptance
-acceptance: dev ## the whole platform under kill -9 of every process, 20 new orders after each (about 8 minutes)
+acceptance: dev ## the whole platform under kill -9 of every process and at every crash point (about 20 minutes)
 	SKEET_E2E_ORDERS=20 $(BIN)/pytest -m e2e
 
 .PHONY: guards

@@ -59,7 +59,13 @@ WORKER_BEFORE_OFFSET_COMMIT = _point(
     "worker.before_offset_commit", "outputs are acknowledged, input offsets are not committed"
 )
 STRATEGY_BEFORE_COMMANDS = _point("strategy.before_commands", "a handler returned commands, none is queued")
-STRATEGY_AFTER_COMMANDS = _point("strategy.after_commands", "commands are queued, none of them acknowledged")
+STRATEGY_AFTER_COMMANDS = _point(
+    "strategy.after_commands", "commands wait behind their journal's entry, which is queued"
+)
+STRATEGY_AFTER_JOURNAL = _point("strategy.after_journal", "the journal's entry is in the log, its commands are not")
+STRATEGY_IN_CHECKPOINT = _point(
+    "strategy.in_checkpoint", "all before a checkpoint is in the log, the checkpoint is not"
+)
 STRATEGY_BEFORE_OFFSET_COMMIT = _point(
     "strategy.before_offset_commit", "commands are acknowledged, input offsets are not committed"
 )

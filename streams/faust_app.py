@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,10 @@ from skeet.schemas.codec import Codec
 from skeet.streams.catching_up import Progress
 from skeet.streams.crash_points import (
     STRATEGY_AFTER_COMMANDS,
+    STRATEGY_AFTER_JOURNAL,
     STRATEGY_BEFORE_COMMANDS,
     STRATEGY_BEFORE_OFFSET_COMMIT,
+    STRATEGY_IN_CHECKPOINT,
     WORKER_BEFORE_ACKNOWLEDGED,
     WORKER_BEFORE_OFFSET_COMMIT,
     CrashPoint,
@@ -349,8 +351,13 @@ class FaustHost:
     def _add_journaled(
         self, journal: JournalWriter, partition: Partition | None, next_offset: int, outs: Sequence[Out[Any]]
     ) -> None:
+        def acknowledged(offset: int) -> None:
+            journal.acknowledged(offset)
+            if outs:
+                self._reach(None, STRATEGY_AFTER_JOURNAL)
+
         entry = journal.entry() if outs or journal.full else None
-        self._outbox.add(partition, next_offset, outs, first=entry, on_first=journal.acknowledged)
+        self._outbox.add(partition, next_offset, outs, first=entry, on_first=acknowledged)
 
     def _checkpoint(self) -> None:
         journal = self._journal
@@ -362,7 +369,12 @@ class FaustHost:
         positions = {f"{topic.removeprefix(self._prefix)}/{number}": n for (topic, number), n in self._next.items()}
         made = journal.checkpoint(self._states[0], positions)
         if made is not None:
-            self._outbox.add_behind(made)
+            self._outbox.add_behind(lambda: self._checkpointed(made))
+
+    def _checkpointed(self, made: Callable[[], Out[Any]]) -> Out[Any]:
+        out = made()
+        self._reach(None, STRATEGY_IN_CHECKPOINT)
+        return out
 
     async def _checkpoint_regularly(self) -> None:
         while self._plan.resume is not None:

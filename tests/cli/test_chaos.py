@@ -16,7 +16,8 @@ from skeet.cli.chaos_schedule import TEMPLATES, Fault, FaultKind, parse_kinds, s
 from skeet.cli.chaos_trades import Trade, Trades
 from skeet.core.accounts import OrderFilled
 from skeet.core.errors import InvalidInput
-from skeet.streams.crash_points import BY_NAME
+from skeet.streams.crash_points import BY_NAME, Action, Arming, ChaosDirectory
+from tests.cli.conftest import Skeet
 
 
 def test_schedule_is_a_function_of_the_seed() -> None:
@@ -153,3 +154,28 @@ def test_fill_of_an_order_from_before_the_watch_is_not_counted() -> None:
     trades = Trades()
     trades.take(filled(ORDER_ID), 5)
     assert trades.traded == 0
+
+
+def test_points_are_listed_with_role_and_meaning(skeet: Skeet) -> None:
+    rows = json.loads(skeet("chaos", "points", "--json").stdout)
+    assert [row["point"] for row in rows] == list(BY_NAME)
+    assert all(row["role"] and row["where"] for row in rows)
+
+
+def test_armed_point_waits_in_the_data_directory(skeet: Skeet, data_dir: Path) -> None:
+    assert skeet("chaos", "arm", "desk.after_commit", "--nth", "3", "--freeze").exit_code == 0
+    found = ChaosDirectory(data_dir / "chaos").arming("desk.after_commit")
+    assert found == Arming(nth=3, action=Action.STOP)
+
+
+def test_unknown_point_is_refused(skeet: Skeet, data_dir: Path) -> None:
+    assert skeet("chaos", "arm", "desk.somewhere").exit_code == 2
+    assert not (data_dir / "chaos").exists()
+
+
+def test_plan_prints_the_schedule_and_does_nothing(skeet: Skeet, data_dir: Path) -> None:
+    rows = json.loads(
+        skeet("chaos", "run", "--plan", "--seed", "7", "--minutes", "1", "--faults", "kill", "--json").stdout
+    )
+    assert [row["target"] for row in rows] == PINNED
+    assert list(data_dir.iterdir()) == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ import psutil
 
 from skeet.cli import demo
 from skeet.cli.chaos_platform import GONE_DEADLINE_S, ChaosPlatform
-from skeet.cli.chaos_schedule import DROPPED, MACHINE, REPEATED, STRATEGY, Fault, FaultKind
+from skeet.cli.chaos_schedule import MACHINE, MISBEHAVIOURS, STRATEGY, Fault, FaultKind
 from skeet.cli.exchange_admin import ExchangeAdmin
 from skeet.config import Settings
-from skeet.core.errors import InfrastructureError, SkeetError
+from skeet.core.errors import SkeetError
 from skeet.local.identity import Identity
 from skeet.streams import crash_points
 from skeet.streams.crash_points import Arming, CrashPoint, chaos_directory, point_named
@@ -26,7 +25,6 @@ POINT_DEADLINE_S = 30.0
 """A point that is not passed within this time is not on the way of what happens now."""
 LOOK_S = 0.1
 REGISTRY_TIMEOUT_S = 5.0
-_BEHAVIOUR = {DROPPED: "drop_next", REPEATED: "repeat_next"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +63,7 @@ class Faults:
             case FaultKind.POINT:
                 return self._crash_at(point_named(fault.target), Arming(nth=int(fault.amount)))
             case FaultKind.EXCHANGE:
-                ExchangeAdmin(self._settings).behave({_BEHAVIOUR[fault.target]: int(fault.amount)})
+                ExchangeAdmin(self._settings).behave({MISBEHAVIOURS[fault.target]: int(fault.amount)})
                 return Done(over_ns=time.time_ns())
             case FaultKind.EVERYTHING:
                 self._platform.kill_all(supervisor=fault.target == MACHINE)
@@ -161,11 +159,3 @@ def await_gone(pid: int) -> None:
         except psutil.NoSuchProcess:
             return
         time.sleep(LOOK_S / 10)
-
-
-def continue_frozen(pid: int) -> None:
-    """SIGCONT to a process that froze itself at a point."""
-    try:
-        Identity.of(pid).send(signal.SIGCONT)
-    except Exception as error:
-        raise InfrastructureError(f"process {pid} that froze at a crash point is gone: {error}") from error

@@ -32,10 +32,14 @@ MACHINE = "machine"
 ROLES = "roles"
 """Every process but the supervisor, which starts them again in whatever order they ended."""
 
-DROPPED = "answers lost"
-"""The exchange takes so many orders and answers none of them."""
-REPEATED = "reports sent twice"
-"""So many execution reports come twice on the user stream."""
+MISBEHAVIOURS = {
+    "answers lost": "drop_next",
+    "answers 504": "unavailable_next",
+    "orders refused with 429": "limit_next",
+    "reports sent twice": "repeat_next",
+    "market frames lost": "lose_frames_next",
+}
+"""What the exchange does wrong so many times, and the name under which it is told to."""
 
 FIRST_AT_S = 5.0
 PERIOD_S = (8.0, 14.0)
@@ -93,7 +97,7 @@ TEMPLATES: tuple[Template, ...] = (
     *(Template(kind=FaultKind.PAUSE, target=name, amount=SESSION_OUTLIVED_S) for name in OUTLIVING),
     *(Template(kind=FaultKind.PAUSE, target=name, amount=BRIEF_S) for name in BRIEFLY),
     *(Template(kind=FaultKind.POINT, target=point.name, amount=(1, 3)) for point in CATALOGUE),
-    *(Template(kind=FaultKind.EXCHANGE, target=name, amount=(1, 5)) for name in (DROPPED, REPEATED)),
+    *(Template(kind=FaultKind.EXCHANGE, target=name, amount=(1, 5)) for name in MISBEHAVIOURS),
     *(Template(kind=FaultKind.EVERYTHING, target=name) for name in (MACHINE, ROLES)),
 )
 
