@@ -81,7 +81,15 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 def acting_as(principal: str, bootstrap: str, data: Path) -> Settings:
     """Settings of a process that is this principal: its password is found by its name."""
-    return load_settings(data=data, kafka={"bootstrap": bootstrap, "account_partitions": 1, "security_protocol": "SASL_PLAINTEXT", "sasl_username": principal})
+    return load_settings(
+        data=data,
+        kafka={
+            "bootstrap": bootstrap,
+            "account_partitions": 1,
+            "security_protocol": "SASL_PLAINTEXT",
+            "sasl_username": principal,
+        },
+    )
 
 
 def written(settings: Settings, client: Producer) -> dict[str, str]:
