@@ -15,11 +15,13 @@ from skeet.core.outside import principal_of
 from skeet.streams.topics import (
     ACCOUNT_EVENTS,
     ACCOUNT_SNAPSHOTS,
+    CHECKPOINTS,
     CLOCK,
     COMMANDS,
     CONTROL,
     DEAD_LETTERS,
     INSTRUMENTS,
+    JOURNAL,
     MARKET_BARS,
     MARKET_BOOKS,
     MARKET_QUOTES,
@@ -27,6 +29,7 @@ from skeet.streams.topics import (
     MARKET_REFERENCE,
     MARKET_STATUS,
     MARKET_TRADES,
+    PLATFORM_EVENTS,
     REPORTS,
     SIGNALS,
     TENANT_COMMANDS,
@@ -106,8 +109,8 @@ SERVICES: tuple[Access, ...] = (
     Access(principal="strategies", reads=(CONTROL,), writes=(CONTROL, COMMANDS)),
     Access(
         principal="strategy",
-        reads=(*MARKET, INSTRUMENTS, SIGNALS, CLOCK, ACCOUNT_EVENTS, COMMANDS, CONTROL),
-        writes=(COMMANDS, CONTROL, DEAD_LETTERS),
+        reads=(*MARKET, INSTRUMENTS, SIGNALS, CLOCK, ACCOUNT_EVENTS, COMMANDS, CONTROL, JOURNAL, CHECKPOINTS),
+        writes=(COMMANDS, CONTROL, DEAD_LETTERS, JOURNAL, CHECKPOINTS),
         groups=("strategy-*",),
     ),
     Access(
@@ -124,7 +127,7 @@ SERVICES: tuple[Access, ...] = (
         reads=tuple(topic for topic in TOPICS if topic.history),
         groups=("projection-clickhouse",),
     ),
-    Access(principal="watchdog", reads=TOPICS, watches_groups=True),
+    Access(principal="watchdog", reads=TOPICS, writes=(PLATFORM_EVENTS,), watches_groups=True),
 )
 
 

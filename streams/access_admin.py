@@ -24,7 +24,7 @@ from confluent_kafka.admin import (
 from skeet.config import KafkaSettings, Settings
 from skeet.core.errors import InfrastructureError
 from skeet.streams.access import SERVICES, Access, tenant_access
-from skeet.streams.kafka import admin
+from skeet.streams.kafka import UNGROUPED, admin
 from skeet.streams.tenants import tenants
 from skeet.streams.topics import topic_name
 
@@ -33,6 +33,7 @@ SCRAM_ITERATIONS = 4_096
 """The broker's minimum; passwords are 256 random bits, which no number of iterations makes harder to guess."""
 SCHEMAS_TOPIC = "_schemas"
 SCHEMAS_WRITER = "skeet-registry"
+WATCHDOG_GROUP = "skeet-watchdog"
 
 
 def password_file(settings: Settings, principal: str) -> Path:
@@ -84,16 +85,20 @@ def bindings_of(access: Access, kafka: KafkaSettings) -> Iterator[AclBinding]:
     for operation, topics in ((AclOperation.READ, access.reads), (AclOperation.WRITE, access.writes)):
         for topic in topics:
             yield _on_topic(who, operation, topic_name(topic, kafka))
+    # No more than to ask for it: who joins no group commits nothing.
+    yield _binding(who, ResourceType.GROUP, AclOperation.DESCRIBE, kafka.topic_prefix + UNGROUPED)
     for name in access.groups:
         yield _named(who, ResourceType.GROUP, AclOperation.READ, name, kafka)
     for name in access.transactional_ids:
         yield _named(who, ResourceType.TRANSACTIONAL_ID, AclOperation.WRITE, name, kafka)
     if access.watches_groups:
         yield _binding(who, ResourceType.GROUP, AclOperation.DESCRIBE, kafka.topic_prefix, prefixed=True)
+        yield _binding(who, ResourceType.GROUP, AclOperation.DESCRIBE, WATCHDOG_GROUP)
     if access.schemas:
         for operation in (AclOperation.CREATE, AclOperation.READ, AclOperation.WRITE):
             yield _on_topic(who, operation, SCHEMAS_TOPIC)
         yield _binding(who, ResourceType.TRANSACTIONAL_ID, AclOperation.WRITE, SCHEMAS_WRITER)
+        yield _binding(who, ResourceType.GROUP, AclOperation.DESCRIBE, SCHEMAS_WRITER)
 
 
 def _named(who: str, resource: ResourceType, operation: AclOperation, name: str, kafka: KafkaSettings) -> AclBinding:

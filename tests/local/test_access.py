@@ -20,6 +20,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import NewTopic
+from installation import eventually
 
 from skeet.config import Settings, load_settings
 from skeet.connections.kafka import kafka_options
@@ -31,7 +32,7 @@ from skeet.local.kafka_security import BROKER, CONTROLLER, broker_security, secu
 from skeet.local.plan import principal_of_process
 from skeet.streams.access import ADMIN, PUBLIC, SERVICES, Operation, tenant_access
 from skeet.streams.access_admin import apply_access, password, password_file
-from skeet.streams.kafka import admin
+from skeet.streams.kafka import admin, consumer, group_name, producer
 from skeet.streams.tenants import create_topics
 from skeet.streams.topics import (
     ACCOUNT_EVENTS,
@@ -111,9 +112,7 @@ def read(settings: Settings) -> dict[str, str]:
 
     A topic that the principal may not even see is refused when its partitions are asked for; the client fetches no further.
     """
-    client = Consumer(
-        {**kafka_options(settings.kafka), "group.id": "unused", "enable.auto.commit": False, "fetch.wait.max.ms": 50}
-    )
+    client = consumer(settings, "tried")
     names = {topic_name(topic, settings.kafka): topic.name for topic in ALL_TOPICS}
     said: dict[str, str] = {}
     try:
@@ -127,8 +126,8 @@ def read(settings: Settings) -> dict[str, str]:
             assert time.monotonic() < deadline, f"no answer for {set(names.values()) - set(said)}"
             for message in client.consume(500, 0.05):
                 error = message.error()
-                if message.topic() in names:
-                    said[names[message.topic()]] = error.name() if error else ""
+                assert message.topic() in names, error  # a client that joins no group is told of none
+                said[names[message.topic()]] = error.name() if error else ""
     finally:
         client.close()
     return said
@@ -170,9 +169,32 @@ def test_a_tenant_cannot_read_another_ones_events_nor_join_another_ones_group(se
 @pytest.mark.integration
 def test_a_tenant_cannot_fence_the_desk(secured: Settings) -> None:
     who = acting_as(principal_of("acme"), secured.kafka.bootstrap, secured.data)
-    producer = Producer({**kafka_options(who.kafka), "transactional.id": "skeet.desk-0"})
+    client = Producer({**kafka_options(who.kafka), "transactional.id": "skeet.desk-0"})
     with pytest.raises(KafkaException, match="TRANSACTIONAL_ID_AUTHORIZATION_FAILED"):
-        producer.init_transactions(DEADLINE_S)
+        client.init_transactions(DEADLINE_S)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("principal", ["desk", "gateway", "intake", "egress", "t.acme"])
+def test_a_principal_commits_its_transactions_with_its_groups_positions(secured: Settings, principal: str) -> None:
+    who = acting_as(principal, secured.kafka.bootstrap, secured.data)
+    own = f"{principal}.bot" if principal.startswith("t.") else principal
+    topics = [topic for topic in ALL_TOPICS if allowed(principal, Operation.READ, topic)]
+    out = next(topic for topic in ALL_TOPICS if allowed(principal, Operation.WRITE, topic))
+    transactional_id = f"{own}-0" if own == principal else own
+    client = producer(who, "tried", transactional_id=who.kafka.topic_prefix + transactional_id)
+    client.init_transactions(DEADLINE_S)
+    member = consumer(who, "tried", group_id=group_name(who, own))
+    member.subscribe([topic_name(topics[0], who.kafka)])
+    message = eventually(lambda: member.poll(0.2), DEADLINE_S, "a record")
+    assert message.error() is None
+    client.begin_transaction()
+    client.produce(topic_name(out, who.kafka), b"tried")
+    at = TopicPartition(message.topic(), message.partition(), message.offset() + 1)
+    client.send_offsets_to_transaction([at], member.consumer_group_metadata(), DEADLINE_S)
+    client.commit_transaction(DEADLINE_S)
+    assert member.committed([at], DEADLINE_S)[0].offset == at.offset
+    member.close()
 
 
 @pytest.mark.integration

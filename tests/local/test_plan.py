@@ -89,7 +89,6 @@ def test_process_waits_for_what_its_dependencies_need() -> None:
     assert may_start("view", TABLE, states(log=State.READY, desk=State.READY, store=State.READY))
 
 
-<<<<<<< HEAD
 def test_several_of_a_role_are_numbered_and_whoever_waits_for_the_role_waits_for_all() -> None:
     specs = {s.name: s for s in platform_specs(frozenset(), "skeet.", scale=ScaleSettings(desk=2), health_port=9100)}
     assert "desk" not in specs and {"desk-0", "desk-1", "gateway"} <= specs.keys()
@@ -99,7 +98,8 @@ def test_several_of_a_role_are_numbered_and_whoever_waits_for_the_role_waits_for
     ports = [spec.environment.get("SKEET_HEALTH__PORT") for spec in specs.values() if not spec.once]
     assert len(set(ports)) == len(ports) and "9100" in ports
     assert specs["desk-1"].group == "skeet.desk" and specs["desk-1"].command[-1] == "desk"
-=======
+
+
 def test_secured_processes_are_principals_of_their_own_and_wait_for_access() -> None:
     specs = {spec.name: spec for spec in platform_specs(frozenset(), "skeet.", secured=True)}
     assert specs["desk"].principal == "desk"
@@ -114,4 +114,3 @@ def test_without_security_nobody_is_told_who_it_is() -> None:
     specs = platform_specs(frozenset(), "skeet.")
     assert {spec.principal for spec in specs} == {None}
     assert "access" not in {spec.name for spec in specs}
->>>>>>> c4cb665 (Tests of principals and passwords; what the death of intake and egress means)
