@@ -13,7 +13,6 @@ import psutil
 import pytest
 from confluent_kafka import (
     OFFSET_BEGINNING,
-    Consumer,
     ConsumerGroupTopicPartitions,
     KafkaException,
     Producer,
