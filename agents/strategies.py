@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import TopicPartition
+from pydantic import SecretStr
 
 from skeet.agents.strategy_instances import Instance, Instances, fold
 from skeet.agents.strategy_loading import user_folder
 from skeet.agents.strategy_process import HALTED
-from skeet.config import Settings
+from skeet.config import KafkaSettings, Settings
 from skeet.connections.kafka import connection_environment
 from skeet.core.commands import CancelAllOrders
 from skeet.core.control import StrategyStopped
@@ -31,6 +32,7 @@ from skeet.health import HEALTH
 from skeet.metrics import Source
 from skeet.process import StopSignal, announce_ready, logger
 from skeet.schemas.codec import Codec
+from skeet.streams.access_admin import password_file
 from skeet.streams.crash_points import (
     STRATEGIES_AFTER_START,
     STRATEGIES_BEFORE_START,
@@ -43,6 +45,9 @@ from skeet.streams.publishing import Publisher
 from skeet.streams.reading import record_of, records_until_end
 from skeet.streams.registry import registered_codec
 from skeet.streams.topics import COMMANDS, CONTROL, topic_name
+
+STRATEGIES, STRATEGY = "strategies", "strategy"
+"""This role and its instances, which are principals of their own to a secured Kafka."""
 
 BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Waits before the first, second … restart of a process that keeps ending; the last one goes on."""
@@ -228,8 +233,17 @@ def instance_environment(settings: Settings, instance_id: str) -> dict[str, str]
         "SKEET_KAFKA__LINGER_MS": str(kafka.linger_ms),
         "SKEET_REGISTRY__URL": settings.registry.url,
     }
-    chosen |= chaos_environment(settings) | connection_environment(kafka, settings.registry)
+    chosen |= chaos_environment(settings) | connection_environment(_instances_login(settings), settings.registry)
     return {name: os.environ[name] for name in INHERITED if name in os.environ} | chosen
+
+
+def _instances_login(settings: Settings) -> KafkaSettings:
+    """As the principal ``strategy`` where this process is the principal ``strategies``; else as this process."""
+    kafka = settings.kafka
+    if kafka.sasl_username != STRATEGIES:
+        return kafka
+    password = SecretStr(password_file(settings, STRATEGY).read_text().strip())
+    return kafka.model_copy(update={"sasl_username": STRATEGY, "sasl_password": password})
 
 
 def _command(command: CancelAllOrders, instance: Instance, stopped: Meta) -> Out[CancelAllOrders]:

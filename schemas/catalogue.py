@@ -6,7 +6,7 @@ import json
 from importlib.resources import files
 from typing import Any
 
-from skeet.core import accounts, commands, control, journal, market, platform, reports
+from skeet.core import accounts, commands, control, journal, market, outside, platform, reports
 from skeet.core.errors import InvalidInput
 from skeet.core.record import Event
 from skeet.schemas.avro import namespace, schema_of
@@ -87,6 +87,9 @@ PLATFORM: tuple[type[Event], ...] = (
     platform.SegmentSealed,
 )
 JOURNAL: tuple[type[Event], ...] = (journal.JournalOpened, journal.JournalBegun, journal.MergeRecorded)
+TENANT_COMMANDS: tuple[type[Event], ...] = outside.ALLOWED_COMMANDS
+OUTSIDE: tuple[type[Event], ...] = (outside.CommandForwarded, outside.CommandRefused)
+TENANT_EVENTS: tuple[type[Event], ...] = (*OUTSIDE, *ACCOUNT_EVENTS)
 OTHERS: tuple[type[Event], ...] = (
     market.RawFrame,
     market.Bar,
@@ -100,7 +103,7 @@ OTHERS: tuple[type[Event], ...] = (
 )
 EVENTS: tuple[type[Event], ...] = (
     *MARKET_TRADES, *MARKET_QUOTES, *MARKET_BOOKS, *MARKET_STATUS, *COMMANDS, *REPORTS, *ACCOUNT_EVENTS, *CONTROL, *PLATFORM,
-    *JOURNAL, *OTHERS,
+    *JOURNAL, *OUTSIDE, *OTHERS,
 )  # fmt: skip
 
 

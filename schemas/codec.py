@@ -120,6 +120,18 @@ class Codec:
         """
         return self._read(record, EventCodec.read)
 
+    def event_class(self, record: bytes) -> type[Event]:
+        """Which event the frame says it holds, of whatever version; its body is not looked at.
+
+        Raises
+        ------
+        UnknownEvent, DecodeError
+            as :meth:`decode`.
+        """
+        schema_id = self._schema_id(record)
+        codec, _ = self._by_id.get(schema_id) or self._learn(schema_id)
+        return codec.event_class
+
     def decode_values(self, record: bytes) -> tuple[type[Event], dict[str, Any]]:
         """The event's class and the fields of envelope and event, for readers that make columns of them: no objects.
 

@@ -19,6 +19,8 @@ RETRY_BACKOFF_MS = 1
 RETRY_BACKOFF_MAX_MS = 5
 DELIVERY_TIMEOUT_MS = 30_000
 """A record that no broker acknowledged for this long is reported as failed to whoever produced it."""
+UNGROUPED = "ungrouped"
+"""The consumer group of clients that join none and commit nothing."""
 SESSION_TIMEOUT_MS = 10_000
 TRANSACTION_TIMEOUT_MS = 7_000
 """A desk or gateway that froze this long has lost its transaction, and its successor is not held up longer: the group gives
@@ -60,7 +62,8 @@ def producer(settings: Settings, client_id: str, *, transactional_id: str = "", 
 def consumer(settings: Settings, client_id: str, *, group_id: str = "", **overrides: Any) -> Consumer:
     """A read_committed consumer without automatic commits. Without ``group_id`` only ``assign`` may be used."""
     config = _common(settings, client_id) | {
-        "group.id": group_id or f"{client_id}-ungrouped",
+        # librdkafka wants a name even where no group is joined, and asks the broker about it: one that everybody may ask for.
+        "group.id": group_id or group_name(settings, UNGROUPED),
         "isolation.level": "read_committed",
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,

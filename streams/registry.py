@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from skeet.config import Settings
 from skeet.connections.registry import raise_registry_refusal, registry_options
 from skeet.core.errors import InfrastructureError, InvalidInput
 from skeet.core.record import Event
-from skeet.schemas.catalogue import committed_schema, full_name
+from skeet.schemas.catalogue import OUTSIDE, committed_schema, full_name
 from skeet.schemas.codec import Codec
-from skeet.streams.topics import TOPICS, Topic
+from skeet.streams.topics import TENANT_EVENTS, TENANT_TOPICS, TOPICS, Topic, of_tenant
+
+if TYPE_CHECKING:
+    from confluent_kafka.schema_registry import SchemaRegistryClient
 
 
 def subject_of(topic: Topic, event_class: type[Event], prefix: str) -> str:
@@ -44,30 +47,65 @@ def register_all(settings: Settings) -> Codec:
     return _codec(settings, register=True)
 
 
-def _codec(settings: Settings, *, register: bool) -> Codec:
-    import httpx2
-    from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
-    from confluent_kafka.schema_registry.error import SchemaRegistryError
+def register_tenant(settings: Settings, tenant: str) -> None:
+    """Register what a tenant may write and read under its own topics (idempotent), for clients that ask by subject.
 
-    client = SchemaRegistryClient(registry_options(settings.registry))
-    ids: dict[type[Event], int] = {}
+    Raises
+    ------
+    InvalidInput, InfrastructureError
+        as :func:`register_all`.
+    """
+    client = _client(settings)
+    for topic in TENANT_TOPICS:
+        for event_class in topic.events:
+            _schema_id(settings, client, of_tenant(topic, tenant), event_class, register=True)
+
+
+def _records() -> Iterator[tuple[Topic, type[Event]]]:
+    """Every event type under its topic; what intake says, which every tenant's topic may hold, under their pattern."""
     for topic in TOPICS:
         for event_class in topic.events:
-            subject = subject_of(topic, event_class, settings.kafka.topic_prefix)
-            schema = Schema(json.dumps(committed_schema(event_class)), "AVRO")
-            try:
-                ids[event_class] = (
-                    client.register_schema(subject, schema)
-                    if register
-                    else client.lookup_schema(subject, schema).schema_id
-                )
-            except SchemaRegistryError as error:
-                raise_registry_refusal(error, error.http_status_code)
-                remedy = "" if register else "; run `skeet topics apply`"
-                raise InvalidInput(f"schema {subject}: {error.error_message}{remedy}") from error
-            except (OSError, httpx2.HTTPError) as error:
-                raise_registry_refusal(error)
-                raise InfrastructureError(f"registry {settings.registry.url}: {error}") from error
+            yield topic, event_class
+    for event_class in OUTSIDE:
+        yield TENANT_EVENTS, event_class
+
+
+def _client(settings: Settings) -> SchemaRegistryClient:
+    from confluent_kafka.schema_registry import SchemaRegistryClient
+
+    return SchemaRegistryClient(registry_options(settings.registry))
+
+
+def _schema_id(
+    settings: Settings, client: SchemaRegistryClient, topic: Topic, event_class: type[Event], *, register: bool
+) -> int:
+    import httpx2
+    from confluent_kafka.schema_registry import Schema
+    from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+    subject = subject_of(topic, event_class, settings.kafka.topic_prefix)
+    schema = Schema(json.dumps(committed_schema(event_class)), "AVRO")
+    try:
+        if register:
+            return int(client.register_schema(subject, schema))
+        return int(client.lookup_schema(subject, schema).schema_id or 0)
+    except SchemaRegistryError as error:
+        raise_registry_refusal(error, error.http_status_code)
+        remedy = "" if register else "; run `skeet topics apply`"
+        raise InvalidInput(f"schema {subject}: {error.error_message}{remedy}") from error
+    except (OSError, httpx2.HTTPError) as error:
+        raise_registry_refusal(error)
+        raise InfrastructureError(f"registry {settings.registry.url}: {error}") from error
+
+
+def _codec(settings: Settings, *, register: bool) -> Codec:
+    from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+    client = _client(settings)
+    ids = {
+        event_class: _schema_id(settings, client, topic, event_class, register=register)
+        for topic, event_class in _records()
+    }
 
     def fetch(schema_id: int) -> Mapping[str, Any]:
         try:

@@ -6,11 +6,13 @@ compares a broker with this table and ``skeet topics apply`` creates what is mis
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from skeet.config import KafkaSettings
 from skeet.core import control, journal, market
+from skeet.core.errors import BugError
 from skeet.core.record import Event
 from skeet.schemas import catalogue
 
@@ -36,6 +38,7 @@ class Topic:
     ``history`` topics are copied whole into ClickHouse and checked against it (invariant I5). ``retention_ms`` of
     :data:`FOREVER` never expires by time; ``reason`` says why it is what it is. Records of a ``by_budget`` topic leave when
     the disk budget asks for it, once they are ``kept_at_least_ms`` old, sealed in the archive and verified; never by time.
+    ``max_record_bytes`` of 0 leaves the broker's own.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Topic:
     compacted: bool = False
     by_budget: bool = False
     kept_at_least_ms: int = 0
+    max_record_bytes: int = 0
 
 
 MARKET_RAW = Topic(
@@ -266,6 +270,63 @@ TOPICS: tuple[Topic, ...] = (
 )
 TOPIC_BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}
 
+ANY_TENANT = "*"
+TENANT_COMMANDS = Topic(
+    name=f"t.{ANY_TENANT}.commands.v1",
+    key="account_id",
+    events=catalogue.TENANT_COMMANDS,
+    partitioned_by=PartitionedBy.ACCOUNT,
+    writer="the tenant's own processes",
+    retention_ms=7 * 24 * HOUR_MS,
+    reason="commands expire within minutes; what was forwarded is kept in orders.commands.v1",
+    max_record_bytes=64 * 1024,
+)
+TENANT_EVENTS = Topic(
+    name=f"t.{ANY_TENANT}.events.v1",
+    key="account_id",
+    events=catalogue.TENANT_EVENTS,
+    partitioned_by=PartitionedBy.ACCOUNT,
+    writer="egress, intake",
+    retention_ms=7 * 24 * HOUR_MS,
+    reason="copies of accounts.events.v1, a week for a process that was away; the truth stays there for ever",
+)
+TENANT_TOPICS: tuple[Topic, ...] = (TENANT_COMMANDS, TENANT_EVENTS)
+"""One of each per tenant: the name stands for all of them, :func:`of_tenant` for one."""
+
+_TENANT_NAME = re.compile(r"t\.([a-z0-9][a-z0-9-]{0,31})\.(commands|events)\.v1")
+
+
+def of_tenant(topic: Topic, tenant: str) -> Topic:
+    """One tenant's topic out of :data:`TENANT_TOPICS`."""
+    return replace(topic, name=topic.name.replace(ANY_TENANT, tenant))
+
+
+def tenant_in(name: str) -> str | None:
+    """The tenant whose topic this is (name without the prefix); None for every other topic."""
+    found = _TENANT_NAME.fullmatch(name)
+    return found.group(1) if found else None
+
+
+def subscription(topic: Topic, kafka: KafkaSettings) -> str:
+    """What a consumer subscribes to: the broker's name, or the pattern of all tenants' topics."""
+    name = topic_name(topic, kafka)
+    if ANY_TENANT not in topic.name:
+        return name
+    return "^" + re.escape(name).replace(re.escape(ANY_TENANT), "[a-z0-9-]+") + "$"
+
+
+def broker_name(name: str, kafka: KafkaSettings) -> str:
+    """The broker's name of a topic of the table, or of a tenant, given without the prefix.
+
+    Raises
+    ------
+    BugError
+        no such topic: topics come from this table only.
+    """
+    if name not in TOPIC_BY_NAME and tenant_in(name) is None:
+        raise BugError(f"{name} is no topic of ours")
+    return kafka.topic_prefix + name
+
 
 def topic_name(topic: Topic, kafka: KafkaSettings) -> str:
     """The broker's name of a topic in this installation."""
@@ -281,3 +342,17 @@ def partition_count(topic: Topic, kafka: KafkaSettings) -> int:
             return kafka.market_partitions
         case PartitionedBy.SINGLE:
             return 1
+
+
+def topic_config(topic: Topic) -> dict[str, str]:
+    """The broker-side settings of a topic. LogAppendTime: the log's time is one clock, whoever writes."""
+    config = {
+        "retention.ms": str(topic.retention_ms),
+        "cleanup.policy": "compact" if topic.compacted else "delete",
+        "message.timestamp.type": "LogAppendTime",
+    }
+    if topic.by_budget or topic.retention_ms != FOREVER:
+        config["segment.bytes"] = str(ROLLED_BYTES)
+    if topic.max_record_bytes:
+        config["max.message.bytes"] = str(topic.max_record_bytes)
+    return config

@@ -19,7 +19,17 @@ from skeet.streams.kafka import admin, producer
 from skeet.streams.publishing import Publisher
 from skeet.streams.reading import records_until_end
 from skeet.streams.registry import register_all
-from skeet.streams.topics import CONTROL, FOREVER, ROLLED_BYTES, TOPICS, Topic, partition_count, topic_name
+from skeet.streams.tenants import tenants
+from skeet.streams.topics import (
+    CONTROL,
+    TENANT_TOPICS,
+    TOPICS,
+    Topic,
+    of_tenant,
+    partition_count,
+    topic_config,
+    topic_name,
+)
 
 PARTITIONER = "murmur2"
 ADMIN_TIMEOUT_S = 20.0
@@ -34,32 +44,27 @@ class Difference:
     remedy: str
 
 
-def topic_config(topic: Topic) -> dict[str, str]:
-    """The broker-side settings of a topic. LogAppendTime: the log's time is one clock, whoever writes."""
-    config = {
-        "retention.ms": str(topic.retention_ms),
-        "cleanup.policy": "compact" if topic.compacted else "delete",
-        "message.timestamp.type": "LogAppendTime",
-    }
-    if topic.by_budget or topic.retention_ms != FOREVER:
-        config["segment.bytes"] = str(ROLLED_BYTES)
-    return config
-
-
 def plan(settings: Settings) -> list[Difference]:
     """What :func:`apply` would do, without doing it."""
     client = admin(settings)
     existing = client.list_topics(timeout=ADMIN_TIMEOUT_S).topics
     differences: list[Difference] = []
-    for topic in TOPICS:
+    wanted = _table(settings, client)
+    for topic in wanted:
         name, count = topic_name(topic, settings.kafka), partition_count(topic, settings.kafka)
         if name not in existing:
             differences.append(Difference(topic=name, detail=f"missing; {count} partitions", remedy="create"))
         elif len(existing[name].partitions) != count:
             detail = f"{len(existing[name].partitions)} partitions, expected {count}; the count is fixed at genesis"
             differences.append(Difference(topic=name, detail=detail, remedy="refuse"))
-    present = [topic for topic in TOPICS if topic_name(topic, settings.kafka) in existing]
+    present = [topic for topic in wanted if topic_name(topic, settings.kafka) in existing]
     return differences + _config_differences(client, settings, present)
+
+
+def _table(settings: Settings, client: Any) -> list[Topic]:
+    """The table of topics with those of each tenant that exists."""
+    per_tenant = [of_tenant(topic, tenant) for tenant in sorted(tenants(settings, client)) for topic in TENANT_TOPICS]
+    return [*TOPICS, *per_tenant]
 
 
 def _config_differences(client: Any, settings: Settings, topics: list[Topic]) -> list[Difference]:
@@ -104,7 +109,7 @@ def _create(client: Any, settings: Settings, names: set[str]) -> None:
             settings.kafka.replication_factor,
             config=topic_config(topic),
         )
-        for topic in TOPICS
+        for topic in _table(settings, client)
         if topic_name(topic, settings.kafka) in names
     ]
     if not wanted:
@@ -117,7 +122,7 @@ def _create(client: Any, settings: Settings, names: set[str]) -> None:
 
 
 def _alter(client: Any, settings: Settings, names: set[str]) -> None:
-    for topic in TOPICS:
+    for topic in _table(settings, client):
         name = topic_name(topic, settings.kafka)
         if name in names:
             resource = ConfigResource(ResourceType.TOPIC, name, set_config=topic_config(topic))

@@ -28,7 +28,7 @@ from skeet.streams.crash_points import CrashPoint, reach
 from skeet.streams.hang_guard import HangGuard
 from skeet.streams.kafka import consumer, producer
 from skeet.streams.reading import Partition
-from skeet.streams.topics import TOPIC_BY_NAME, Topic, topic_name
+from skeet.streams.topics import ANY_TENANT, Topic, broker_name, subscription, topic_name
 
 TRANSACTION_DEADLINE_S = 5.0
 """One call of the transaction protocol is given this long before it is tried again."""
@@ -43,6 +43,8 @@ FAILOVER_SESSION_MS = 6_000
 """How long the group waits for a silent desk or gateway before another takes its partitions over. The shortest that a broker
 allows by default (``group.min.session.timeout.ms``): six seconds of silence, then rebalance and fold, make a failover of
 under ten. A pause that long (a laptop asleep, a machine that swaps) costs one needless hand-over, which loses nothing."""
+NEW_TOPICS_MS = 2_000
+"""A new tenant's topics are found this late by a member that reads all tenants' (librdkafka's default: 5 minutes)."""
 BATCH_LIMIT = 500
 """Records of one poll, and so of one transaction's inputs."""
 
@@ -93,7 +95,7 @@ class Transactor:
         self._client = producer(
             settings, transactional_id, transactional_id=settings.kafka.topic_prefix + transactional_id
         )
-        self._names = {name: topic_name(topic, settings.kafka) for name, topic in TOPIC_BY_NAME.items()}
+        self._kafka = settings.kafka
         self._ends: dict[Partition, int] = {}
         self._guard = HangGuard(f"transaction of {transactional_id}", HANGS_S)
         self._committed = counter("skeet_transactions_total", "committed")
@@ -105,7 +107,7 @@ class Transactor:
         An aborted transaction touches the first partition of each ``warm`` topic, so that the first real one is fast.
         """
         _call(self._client.init_transactions, TRANSACTION_DEADLINE_S * 3)
-        names = [self._names[topic.name] for topic in warm]
+        names = [topic_name(topic, self._kafka) for topic in warm]
         if names:
             self._client.begin_transaction()
             for name in names:
@@ -160,7 +162,11 @@ class Transactor:
         while True:
             try:
                 self._client.produce(
-                    self._names[out.topic], out.value, key=out.key, on_delivery=self._delivered, **extra
+                    broker_name(out.topic, self._kafka),
+                    out.value,
+                    key=out.key,
+                    on_delivery=self._delivered,
+                    **extra,
                 )
                 return
             except BufferError:
@@ -208,7 +214,8 @@ been delivered yet, and everything that earlier owners committed is stable."""
 class Inputs:
     """A member of a consumer group whose positions are committed by a :class:`Transactor`.
 
-    The topics must have equal partition counts: one member gets the same partition numbers of each (range assignment).
+    The topics must have equal partition counts: one member gets the same partition numbers of each (range assignment). A
+    topic of :data:`TENANT_TOPICS` stands for those of all tenants, the ones that come later included.
     ``member`` makes the membership static: a restarted process takes its partitions back at once, without waiting for
     its predecessor's session to end.
     """
@@ -227,6 +234,8 @@ class Inputs:
         self._on_revoked = on_revoked
         self._metadata: Any = None
         self._positions: dict[Partition, int] = {}
+        many = any(ANY_TENANT in topic.name for topic in topics)
+        extra = {"topic_metadata_refresh_interval_ms": NEW_TOPICS_MS} if many else {}
         self._client = consumer(
             settings,
             member,
@@ -236,10 +245,11 @@ class Inputs:
             enable_partition_eof=True,
             session_timeout_ms=FAILOVER_SESSION_MS,
             heartbeat_interval_ms=FAILOVER_SESSION_MS // 6,
+            **extra,
         )
         self.progress = Progress(group, ClientEnds(self._client))
         self._client.subscribe(
-            [topic_name(topic, settings.kafka) for topic in topics],
+            [subscription(topic, settings.kafka) for topic in topics],
             on_assign=self._assigned,
             on_revoke=self._revoked,
             on_lost=self._revoked,
@@ -332,7 +342,7 @@ def stable_positions(client: Consumer, partitions: list[TopicPartition]) -> list
         an open transaction did not end within its time.
     """
     deadline = time.monotonic() + STABLE_OFFSETS_DEADLINE_S
-    while True:
+    while partitions:
         try:
             found = client.committed(partitions, timeout=TRANSACTION_DEADLINE_S)
             if all(position.error is None for position in found):
@@ -345,3 +355,4 @@ def stable_positions(client: Consumer, partitions: list[TopicPartition]) -> list
         if time.monotonic() > deadline:
             raise InfrastructureError(f"committed positions are not stable after {STABLE_OFFSETS_DEADLINE_S:.0f} s")
         time.sleep(0.02)  # the broker answers at once that an offset is not stable yet
+    return []

@@ -46,6 +46,9 @@ class KafkaSettings(Section):
     replication_factor: int = Field(1, ge=1, le=9, description="copies of each partition")
     # Small batches first: an order path is made of hops of one record. Throughput paths (feed replay, projections) pass their own.
     linger_ms: float = Field(0.5, ge=0, description="how long a producer waits to fill a batch, in ms")
+    secure: bool = Field(
+        False, description="the local broker asks for credentials and checks access (`skeet up --secure`)"
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="how to talk to the brokers: SSL encrypts, SASL logs in"
     )
@@ -55,8 +58,10 @@ class KafkaSettings(Section):
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
         "SCRAM-SHA-512", description="how SASL logs in"
     )
-    sasl_username: str = Field("", description="SASL user")
-    sasl_password: SecretStr = Field(SecretStr(""), description="password of the SASL user")
+    sasl_username: str = Field("", description="SASL user, the principal that this process is to the brokers")
+    sasl_password: SecretStr = Field(
+        SecretStr(""), description="password of the SASL user; empty: the file secrets/kafka/USER of the data directory"
+    )
 
 
 class RegistrySettings(Section):
@@ -232,6 +237,29 @@ class ArchiveSettings(Section):
     interval_s: float = Field(5.0, gt=0, description="how often the disks are looked at, in seconds")
 
 
+class KafkaPasswordSource(PydanticBaseSettingsSource):
+    """The password of the Kafka principal that stronger sources named, from its own file in the data directory.
+
+    A process is told who it is by one setting; its secret is in no environment and on no command line.
+    """
+
+    def __init__(self, settings_cls: type[BaseSettings], folder: Path) -> None:
+        super().__init__(settings_cls)
+        self._folder = folder
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        """Unused: the one value is found in :meth:`__call__`."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        kafka = self.current_state.get("kafka")
+        username = kafka.get("sasl_username", "") if isinstance(kafka, dict) else getattr(kafka, "sasl_username", "")
+        file = self._folder / str(username)
+        if not username or file.parent != self._folder or not file.is_file():
+            return {}
+        return {"kafka": {"sasl_password": file.read_text().strip()}}
+
+
 class Settings(BaseSettings):
     """All settings of one SKEET process. Frozen: a process is restarted to change one."""
 
@@ -305,6 +333,7 @@ class Settings(BaseSettings):
         endpoints = data / "endpoints.toml"
         if endpoints.is_file():
             sources.append(TomlConfigSettingsSource(settings_cls, endpoints))
+        sources.append(KafkaPasswordSource(settings_cls, data / "secrets" / "kafka"))
         return tuple(sources)
 
     @property

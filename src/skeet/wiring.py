@@ -84,6 +84,20 @@ ROLES: dict[str, Role] = {
             summary="one strategy instance (started by strategies)",
         ),
         Role(
+            name="intake",
+            entry="skeet.agents.intake:main",
+            summary="commands of tenants' own processes",
+            after=("registry",),
+            group="intake",
+        ),
+        Role(
+            name="egress",
+            entry="skeet.agents.egress:main",
+            summary="account events for tenants' own processes",
+            after=("registry",),
+            group="egress",
+        ),
+        Role(
             name="projection-postgres",
             entry="skeet.projections.postgres:main",
             summary="account state into Postgres",

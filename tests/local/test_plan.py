@@ -98,3 +98,19 @@ def test_several_of_a_role_are_numbered_and_whoever_waits_for_the_role_waits_for
     ports = [spec.environment.get("SKEET_HEALTH__PORT") for spec in specs.values() if not spec.once]
     assert len(set(ports)) == len(ports) and "9100" in ports
     assert specs["desk-1"].group == "skeet.desk" and specs["desk-1"].command[-1] == "desk"
+
+
+def test_secured_processes_are_principals_of_their_own_and_wait_for_access() -> None:
+    specs = {spec.name: spec for spec in platform_specs(frozenset(), "skeet.", secured=True)}
+    assert specs["desk"].principal == "desk"
+    assert specs["topics"].principal == specs["access"].principal == specs["kafka"].principal == "admin"
+    assert specs["postgres"].principal == ""
+    assert specs["access"].after == ("kafka",)
+    assert "access" in specs["registry"].after
+    assert "access" in specs["topics"].after
+
+
+def test_without_security_nobody_is_told_who_it_is() -> None:
+    specs = platform_specs(frozenset(), "skeet.")
+    assert {spec.principal for spec in specs} == {None}
+    assert "access" not in {spec.name for spec in specs}

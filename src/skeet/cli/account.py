@@ -12,15 +12,18 @@ from skeet.cli.arguments import Json
 from skeet.cli.desk import Desk, command_meta, fresh_key, validity
 from skeet.cli.exchange_admin import VENUE, ExchangeAdmin, save_venue_keys
 from skeet.cli.output import console, plain, print_json, print_rows, table, time_text
-from skeet.config import load_settings
+from skeet.config import Settings, load_settings
 from skeet.core.accounts import CommandDenied
 from skeet.core.commands import Deposit, OpenAccount
 from skeet.core.errors import InvalidInput
 from skeet.core.record import Record
+from skeet.streams.kafka import admin
+from skeet.streams.tenants import tenants
 
 app = typer.Typer(no_args_is_help=True, help="Create accounts, deposit, show.")
 
 Account = Annotated[str, typer.Argument(help="Account name.")]
+Tenant = Annotated[str, typer.Option("--tenant", help="Whose account it is; SKEET_TENANT when not given.")]
 
 
 @app.command()
@@ -28,12 +31,13 @@ def create(
     name: Annotated[str, typer.Argument(help="a-z, 0-9 and -; the account's id for ever.")],
     venue: Annotated[str, typer.Option("--venue", help="Venue it trades at; only sim as yet.")] = VENUE,
     label: Annotated[str, typer.Option("--label", help="Name shown to people; no personal data.")] = "",
+    tenant: Tenant = "",
     as_json: Json = False,
 ) -> None:
     """Open an account: a key pair at the venue, stored for the gateway, and the account in the log."""
     if venue != VENUE:
         raise InvalidInput(f"--venue is {venue!r}; expected {VENUE} (other venues' keys cannot be added yet)")
-    settings = load_settings()
+    settings = _acting_for(tenant)
     account = arguments.account_id(name)
     save_venue_keys(settings, account, *ExchangeAdmin(settings).key_pair(account))
     now_ns = time.time_ns()
@@ -49,10 +53,11 @@ def deposit(
     asset: Annotated[str, typer.Argument(help="Such as USDT.")],
     amount: Annotated[str, typer.Argument(help="A plain decimal.")],
     key: Annotated[str, typer.Option("--key", help="Client key of an earlier call: pays once, however often.")] = "",
+    tenant: Tenant = "",
     as_json: Json = False,
 ) -> None:
     """Pay in at the simulated exchange, then book it here under the exchange's transfer id."""
-    settings = load_settings()
+    settings = _acting_for(tenant)
     owner, value = arguments.account_id(account), arguments.amount("AMOUNT", amount)
     client_key, now_ns = key or fresh_key(), time.time_ns()
     # The venue first: if we die in between, repeating with the key books what is there, and nothing twice.
@@ -97,6 +102,16 @@ def show(account: Account, as_json: Json = False) -> None:
         console().print(
             table(heading, columns, ([row[c] for c in columns] for row in rows)) if rows else f"{heading}: none"
         )
+
+
+def _acting_for(tenant: str) -> Settings:
+    """The settings, acting for another tenant where one is named; it must have topics for its processes."""
+    settings = load_settings()
+    if not tenant or tenant == settings.tenant:
+        return settings
+    if arguments.tenant_id(tenant) not in tenants(settings, admin(settings)):
+        raise InvalidInput(f"--tenant is {tenant!r}, which does not exist: `skeet tenant create {tenant}` makes it")
+    return settings.model_copy(update={"tenant": tenant})
 
 
 def _report(record: Record[Any], done: str, *, as_json: bool) -> None:

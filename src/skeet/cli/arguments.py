@@ -42,6 +42,11 @@ def account_id(text: str) -> str:
     return _matched("account", text, _ACCOUNT, "1 to 32 of a-z, 0-9 and -, such as demo-1")
 
 
+def tenant_id(text: str) -> str:
+    """A tenant's name: as an account's."""
+    return _matched("tenant", text, _ACCOUNT, "1 to 32 of a-z, 0-9 and -, such as acme")
+
+
 def instrument_id(text: str) -> str:
     """``VENUE:BASE/QUOTE``."""
     return _matched("instrument", text, _INSTRUMENT, "VENUE:BASE/QUOTE, such as SIM:BTC/USDT")

@@ -19,6 +19,7 @@ from skeet.core.errors import InfrastructureError, InvalidInput
 from skeet.local import doctor as examination
 from skeet.local.identity import Identity
 from skeet.local.installation import Installation, external_parts, write_endpoints
+from skeet.local.kafka_security import is_secured, secure
 from skeet.local.logs import Follower, follow, last_lines, log_files
 from skeet.local.plan import State
 from skeet.local.ports import require_free
@@ -47,6 +48,10 @@ def up(
     gateways: Annotated[int | None, typer.Option(min=1, max=64, help="This many gateways.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, max=64, help="This many Faust workers.")] = None,
     projections: Annotated[int | None, typer.Option(min=1, max=64, help="This many of each projection.")] = None,
+    secured: Annotated[
+        bool,
+        typer.Option("--secure", help="Kafka asks for credentials and checks access; the first start of a directory."),
+    ] = False,
 ) -> None:
     """Start everything on this machine, and return once all of it is ready. Safe to repeat.
 
@@ -58,10 +63,14 @@ def up(
     if before.supervisor is not None and before.supervisor.alive:
         if port_base is not None:
             raise InvalidInput("the platform runs; its ports cannot change now, run `skeet down` first")
+        if secured and not is_secured(installation, load_settings()):
+            raise InvalidInput(
+                "the platform runs without --secure; another data directory (SKEET_DATA) can run with it"
+            )
         _await_ready(installation, before.supervisor)
         _show_started(installation)
         return
-    _prepare(installation, before, port_base)
+    _prepare(installation, before, port_base, secured=secured)
     if foreground:
         _stay(installation)
     else:
@@ -150,7 +159,7 @@ def _installation() -> Installation:
     return Installation(load_settings().data.absolute())
 
 
-def _prepare(installation: Installation, before: PlatformState, port_base: int | None) -> None:
+def _prepare(installation: Installation, before: PlatformState, port_base: int | None, *, secured: bool) -> None:
     """Directories, ports, secrets, downloads: everything that can fail with one clear line, before anything starts."""
     # What a killed supervisor left behind holds its ports rightly; the new one takes it over.
     ours = {record.name for record in before.processes if record.identity is not None and record.identity.alive}
@@ -160,7 +169,10 @@ def _prepare(installation: Installation, before: PlatformState, port_base: int |
     stop_strays(installation, [r.identity for r in before.processes if r.identity is not None and r.identity.alive])
     settings = load_settings()
     external = external_parts(settings, installation)
-    ports = write_endpoints(installation, external, port_base)
+    secured = "kafka" not in external and (secured or is_secured(installation, settings))
+    if secured:
+        secure(installation)
+    ports = write_endpoints(installation, external, port_base, secured=secured)
     for name, port in ports.items():
         if name.removesuffix("-controller") not in ours and (name != "sim" or settings.feed.venue == "sim"):
             require_free(name, port)

@@ -12,7 +12,8 @@ from skeet.cli.config import leaves
 from skeet.cli.main import COMMANDS, app
 from skeet.cli.topics import retention_text
 from skeet.config import Settings
-from skeet.streams.topics import TOPICS, PartitionedBy
+from skeet.streams.access import SERVICES, tenant_access
+from skeet.streams.topics import TENANT_TOPICS, TOPICS, PartitionedBy
 from skeet.wiring import ROLES
 
 INTRODUCTION = """# Reference
@@ -30,7 +31,7 @@ SECRET_NOTE = " (secret)"
 
 def render() -> str:
     """The whole document."""
-    return "\n".join([INTRODUCTION, *_commands(), *_settings(), *_topics(), *_roles()])
+    return "\n".join([INTRODUCTION, *_commands(), *_settings(), *_topics(), *_access(), *_roles()])
 
 
 def tree() -> Iterator[tuple[str, Any]]:
@@ -102,12 +103,26 @@ def _topics() -> Iterator[str]:
     yield "## Topics\n"
     yield "Names carry the prefix `SKEET_KAFKA__TOPIC_PREFIX` (`skeet.`). Kept: how long, and why.\n"
     yield "| topic | key | partitions | writer | kept | in ClickHouse | records |\n|---|---|---|---|---|---|---|"
-    for topic in TOPICS:
+    for topic in (*TOPICS, *TENANT_TOPICS):
         records = ", ".join(f"`{event.__name__}`" for event in topic.events)
         yield (
             f"| `{topic.name}` | {topic.key or '-'} | {COUNTS[topic.partitioned_by]} | {topic.writer} "
             f"| {retention_text(topic)}: {topic.reason} | {'yes' if topic.history else 'no'} | {records} |"
         )
+    yield ""
+
+
+def _access() -> Iterator[str]:
+    yield "## Access\n"
+    yield (
+        "What a secured Kafka (`skeet up --secure`) allows each principal; it refuses the rest. The operator (`admin`) may do "
+        "everything.\n"
+    )
+    yield "| principal | reads | writes |\n|---|---|---|"
+    for line in (*SERVICES, *tenant_access("TENANT")):
+        reads, writes = (", ".join(f"`{topic.name}`" for topic in topics) for topics in (line.reads, line.writes))
+        own = "`_schemas`" if line.schemas else "-"
+        yield f"| `{line.principal}` | {reads or own} | {writes or own} |"
     yield ""
 
 

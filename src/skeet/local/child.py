@@ -38,7 +38,8 @@ class Child:
         self._health = ""
         self._ready = installation.ready / f"{spec.name}.ready"
         self._log = installation.logs / f"{spec.name}.log"
-        self._environment = {**environment, **spec.environment, "SKEET_READY_FILE": str(self._ready)}
+        who = {} if spec.principal is None else {"SKEET_KAFKA__SASL_USERNAME": spec.principal}
+        self._environment = {**environment, **spec.environment, **who, "SKEET_READY_FILE": str(self._ready)}
 
     def start(self) -> None:
         """Start it in a session of its own: a Ctrl-C at the terminal reaches the supervisor only."""

@@ -23,6 +23,9 @@ from skeet.local.postgres import PostgresCluster
 PORT_NAMES = ("kafka", "kafka-controller", "registry", "postgres", "clickhouse", "sim")
 """In this order from ``--port-base`` on."""
 
+SECURED = 'secure = true\nsecurity_protocol = "SASL_PLAINTEXT"\nsasl_username = "admin"\n'
+"""What ``endpoints.toml`` says beside the address of a broker that asks for credentials."""
+
 KEPT_BY_RESET = frozenset({"skeet.toml", "strategies", "lock"})
 GENERATED_SECRETS = (
     "postgres_owner_password",
@@ -155,6 +158,7 @@ class Installation:
         if dsn.exists() and dsn.read_text() == self.cluster().dsn:
             generated.append(dsn)
         generated += [path for path in self.secrets.glob("venue-keys/*.json") if _is_simulated(path)]
+        generated += self.secrets.glob("kafka/*")
         for path in generated:
             path.unlink(missing_ok=True)
         return not any(path.is_file() for path in self.secrets.rglob("*"))
@@ -183,10 +187,12 @@ def external_parts(settings: Settings, installation: Installation) -> frozenset[
     return frozenset(name for name, (address, own) in given.items() if address and address != own)
 
 
-def write_endpoints(installation: Installation, external: frozenset[str], port_base: int | None) -> dict[str, int]:
+def write_endpoints(
+    installation: Installation, external: frozenset[str], port_base: int | None, *, secured: bool = False
+) -> dict[str, int]:
     """Choose ports, generate secrets, and write the addresses of the parts that are started here.
 
-    Returns the port of each embedded part.
+    ``secured``: who names no principal is the operator. Returns the port of each embedded part.
     """
     book = installation.ports()
     if port_base is not None:
@@ -196,7 +202,7 @@ def write_endpoints(installation: Installation, external: frozenset[str], port_b
             book.set("kafka-controller", kept)  # stands in the metadata log of a formatted broker
     ports = {name: book.get(name) for name in PORT_NAMES}
     lines = {
-        "kafka": f'[kafka]\nbootstrap = "{LOOPBACK}:{ports["kafka"]}"\n',
+        "kafka": f'[kafka]\nbootstrap = "{LOOPBACK}:{ports["kafka"]}"\n' + (SECURED if secured else ""),
         "registry": f'[registry]\nurl = "http://{LOOPBACK}:{ports["registry"]}"\n',
         "clickhouse": f'[clickhouse]\nurl = "http://{LOOPBACK}:{ports["clickhouse"]}"\n',
         "sim": f'[sim]\nurl = "http://{LOOPBACK}:{ports["sim"]}"\n',

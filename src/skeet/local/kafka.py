@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import json
 import logging
 import os
 import secrets
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +24,12 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from skeet.config import Settings
-from skeet.core.errors import Damaged, InfrastructureError
+from skeet.core.errors import Damaged, InfrastructureError, InvalidInput
 from skeet.local.children import stop_child, tied
 from skeet.local.disks import FULL_BELOW, free_bytes, no_space, require_space
+from skeet.local.installation import Installation
 from skeet.local.jars import ClassArchive, Progress, class_archive, find_java, kafka_jars, silent
+from skeet.local.kafka_security import BrokerSecurity, broker_security, write_private
 from skeet.local.ports import LOOPBACK, PortBook, free_port, loopback_port, require_free
 from skeet.local.readiness import watch_in_background
 from skeet.process import StopSignal, logger
@@ -48,11 +52,12 @@ POLL_INTERVAL_S = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaPaths:
-    """One broker's directory and its two loopback ports."""
+    """One broker's directory and its two loopback ports; the secrets of a broker that asks for credentials."""
 
     home: Path
     port: int
     controller_port: int
+    security: BrokerSecurity | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -67,15 +72,16 @@ class KafkaPaths:
 
 def server_properties(paths: KafkaPaths) -> str:
     """The broker's configuration: defaults, except where one machine needs something else (reason beside it)."""
+    protocol = "SASL_PLAINTEXT" if paths.security else "PLAINTEXT"
     settings = {
         "process.roles": "broker,controller",
         "node.id": "1",
         "controller.quorum.bootstrap.servers": f"{LOOPBACK}:{paths.controller_port}",
-        "listeners": f"PLAINTEXT://{LOOPBACK}:{paths.port},CONTROLLER://{LOOPBACK}:{paths.controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{paths.port}",
+        "listeners": f"{protocol}://{LOOPBACK}:{paths.port},CONTROLLER://{LOOPBACK}:{paths.controller_port}",
+        "advertised.listeners": f"{protocol}://{LOOPBACK}:{paths.port}",
         "controller.listener.names": "CONTROLLER",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "inter.broker.listener.name": "PLAINTEXT",
+        "listener.security.protocol.map": f"{protocol}:{protocol},CONTROLLER:{protocol}",
+        "inter.broker.listener.name": protocol,
         "log.dirs": str(paths.home / "logs"),
         # One broker: every internal topic has one copy, and few partitions start faster.
         "offsets.topic.replication.factor": "1",
@@ -101,6 +107,7 @@ def server_properties(paths: KafkaPaths) -> str:
         # The default takes 128 MiB of a heap of 384.
         "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
     }
+    settings |= paths.security.properties() if paths.security else {}
     return "".join(f"{name}={value}\n" for name, value in settings.items())
 
 
@@ -113,13 +120,24 @@ class KafkaBroker:
         directory of its configuration, log segments and output; kept between runs.
     port, controller_port
         loopback ports; free ones when not given (then the directory must be new: a formatted one keeps its ports).
+    security
+        makes it ask for credentials and check access; fixed when the directory is new.
     """
 
     def __init__(
-        self, home: Path, *, port: int | None = None, controller_port: int | None = None, progress: Progress = silent
+        self,
+        home: Path,
+        *,
+        port: int | None = None,
+        controller_port: int | None = None,
+        security: BrokerSecurity | None = None,
+        progress: Progress = silent,
     ) -> None:
         self.paths = KafkaPaths(
-            home=home.absolute(), port=port or free_port(), controller_port=controller_port or free_port()
+            home=home.absolute(),
+            port=port or free_port(),
+            controller_port=controller_port or free_port(),
+            security=security,
         )
         self._progress = progress
         self._process: subprocess.Popen[bytes] | None = None
@@ -128,6 +146,11 @@ class KafkaBroker:
     def bootstrap(self) -> str:
         """``host:port`` for clients."""
         return self.paths.bootstrap
+
+    def connection(self) -> dict[str, str]:
+        """Address and the operator's credentials, as librdkafka names them."""
+        security = self.paths.security
+        return {"bootstrap.servers": self.bootstrap} | (security.admin_connection() if security else {})
 
     @property
     def pid(self) -> int:
@@ -149,7 +172,7 @@ class KafkaBroker:
         with output.open("ab") as log:
             self._process = subprocess.Popen(tied(command), stdout=log, stderr=log)
         deadline = time.monotonic() + START_DEADLINE_S
-        while not answers(self.bootstrap):
+        while not answers(self.connection()):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise InfrastructureError(f"Kafka did not start: {output.read_text()[-1500:]}")
@@ -215,29 +238,47 @@ def broker_command(java: Path, jars: list[Path], paths: KafkaPaths, *flags: str)
 
 
 def write_and_format(java: Path, jars: list[Path], paths: KafkaPaths) -> None:
-    """Write the configuration and, the first time, format the log directory with a fresh cluster id."""
+    """Write the configuration and, the first time, format the log directory with a fresh cluster id.
+
+    Raises
+    ------
+    InvalidInput
+        the directory was formatted with credentials and is to run without, or the other way round.
+    """
     paths.home.mkdir(parents=True, exist_ok=True)
-    paths.config.write_text(server_properties(paths))
-    if (paths.home / "logs" / "meta.properties").exists():
+    formatted = (paths.home / "logs" / "meta.properties").exists()
+    secured = paths.home / "secured"
+    if formatted and secured.exists() is not (paths.security is not None):
+        was, wanted = ("with", "without") if secured.exists() else ("without", "with")
+        raise InvalidInput(
+            f"{paths.home} holds a broker {was} credentials and is to be started {wanted} (SKEET_KAFKA__SECURE): "
+            "the first start decides; name another data directory, or `skeet reset` this one"
+        )
+    # Its configuration holds passwords.
+    write_private(paths.config, server_properties(paths))
+    if formatted:
         check_formatted(paths.home / "logs" / "meta.properties")
         return
+    _format(java, jars, paths)
+    if paths.security is not None:
+        secured.touch()
+
+
+def _format(java: Path, jars: list[Path], paths: KafkaPaths) -> None:
     cluster = "S" + base64.urlsafe_b64encode(secrets.token_bytes(16)).decode()[1:22]
     cluster = cluster[:21] + "A"  # the 22nd character carries two bits only
-    command = [
-        str(java),
-        "-Xshare:auto",
-        "-XX:TieredStopAtLevel=1",
-        "-cp",
-        _class_path(jars),
-        "kafka.tools.StorageTool",
-    ]
-    done = subprocess.run(
-        [*command, "format", "--standalone", "-t", cluster, "-c", str(paths.config)],
-        capture_output=True,
-        text=True,
-        timeout=START_DEADLINE_S,
-        check=False,
-    )
+    words = ["-Xshare:auto", "-XX:TieredStopAtLevel=1", "-cp", _class_path(jars), "kafka.tools.StorageTool"]
+    words += ["format", "--standalone", "-t", cluster, "-c", str(paths.config)]
+    words += paths.security.format_words() if paths.security is not None else []
+    arguments = paths.home / "format.args"
+    # A file of arguments, because everybody on the machine may read a command line.
+    write_private(arguments, "".join(json.dumps(word) + "\n" for word in words))
+    try:
+        done = subprocess.run(
+            [str(java), f"@{arguments}"], capture_output=True, text=True, timeout=START_DEADLINE_S, check=False
+        )
+    finally:
+        arguments.unlink()
     if done.returncode != 0:
         raise InfrastructureError(f"Kafka's storage could not be formatted: {(done.stdout + done.stderr)[-1000:]}")
 
@@ -255,10 +296,10 @@ def check_formatted(meta: Path) -> None:
             )
 
 
-def answers(bootstrap: str, timeout_s: float = 1.0) -> bool:
-    """Whether a broker there is registered and answers metadata requests."""
+def answers(connection: Mapping[str, str], timeout_s: float = 1.0) -> bool:
+    """Whether a broker there is registered and answers metadata requests. ``connection`` as librdkafka names it."""
     # librdkafka reports each refused connection on stderr; here a refusal is an expected answer.
-    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "logger": _MUTE})
+    client = AdminClient({**connection, "log_level": 0, "logger": _MUTE})
     try:
         return bool(client.list_topics(timeout=timeout_s).brokers)
     except KafkaException:
@@ -277,7 +318,11 @@ def _train(java: Path, jars: list[Path], flag: str) -> None:
         with (Path(scratch) / "broker.out").open("wb") as log:
             process = subprocess.Popen(tied(command), stdout=log, stderr=log)
         deadline = time.monotonic() + START_DEADLINE_S
-        while process.poll() is None and time.monotonic() < deadline and not answers(paths.bootstrap):
+        while (
+            process.poll() is None
+            and time.monotonic() < deadline
+            and not answers({"bootstrap.servers": paths.bootstrap})
+        ):
             time.sleep(POLL_INTERVAL_S)
         stop_child(process, START_DEADLINE_S)
 
@@ -288,6 +333,7 @@ def main(settings: Settings) -> int:
         home=settings.data / "kafka",
         port=loopback_port(settings.kafka.bootstrap),
         controller_port=PortBook(settings.data / "ports.json").get("kafka-controller"),
+        security=broker_security(Installation(settings.data)) if settings.kafka.secure else None,
     )
     command = prepare(paths, lambda text: logger().info(text))
     watch_in_background("kafka")

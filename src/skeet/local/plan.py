@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from skeet.config import ScaleSettings
+from skeet.streams.access import ADMIN, SERVICES
 from skeet.wiring import PLATFORM, ROLES, Role
 
 FIRST_BACKOFF_S = 0.5
@@ -16,6 +17,9 @@ MAX_BACKOFF_S = 30.0
 STABLE_AFTER_S = 10.0
 """A process that was ready for this long starts its back-off anew: back-off is for what ends again at once. With a minute
 here, a gateway that was killed every half minute stayed away for 30 s each time."""
+
+ACCESS_STEP = "access"
+"""The step between a secured Kafka and whoever connects to it: credentials and ACLs are in place."""
 
 TOPICS_STEP = "topics"
 """The step between Kafka and the roles: topics, schemas and genesis are in place."""
@@ -40,7 +44,8 @@ class ProcessSpec:
     """One process to keep running.
 
     ``once``: a step that is done when it ends with 0 (its dependants wait for that). ``after``: names that must be ready
-    before its first start. ``group``: the consumer group the watchdog follows, empty for none.
+    before its first start. ``group``: the consumer group the watchdog follows, empty for none. ``principal``: who
+    it is to a secured Kafka, empty for nobody, None where Kafka is not secured.
     """
 
     name: str
@@ -49,6 +54,7 @@ class ProcessSpec:
     once: bool = False
     niced: bool = False
     group: str = ""
+    principal: str | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     role: str = ""
     slot: int = 0
@@ -62,11 +68,13 @@ def platform_specs(
     simulated: bool = True,
     scale: ScaleSettings | None = None,
     health_port: int = 0,
+    secured: bool = False,
 ) -> tuple[ProcessSpec, ...]:
     """The processes of this machine: every role, less the parts given by address, plus the topics step.
 
     A role of which there are several gives processes ``desk-0``, ``desk-1`` …; who waits for the role waits for all of
-    them. With a ``health_port`` other than 0 each process answers on the next one, in the order of the table.
+    them. With a ``health_port`` other than 0 each process answers on the next one, in the order of the table. ``secured``:
+    each is its role's principal, and credentials and ACLs come first.
     """
     left_out = external | ON_DEMAND | (frozenset() if simulated else frozenset({"sim"}))
     counts = {name: (scale or ScaleSettings()).of(name) for name in ROLES if name not in left_out}
@@ -75,7 +83,24 @@ def platform_specs(
     if health_port:
         ports = {spec.name: str(health_port + index) for index, spec in enumerate(specs)}
         specs = [replace(s, environment={**s.environment, "SKEET_HEALTH__PORT": ports[s.name]}) for s in specs]
-    return (*specs, topics)
+    if not secured:
+        return (*specs, topics)
+    access = ProcessSpec(
+        name=ACCESS_STEP, command=_skeet("access", "apply"), after=("kafka",), once=True, principal=ADMIN
+    )
+    return (*(_secured(spec) for spec in (*specs, topics)), access)
+
+
+def _secured(spec: ProcessSpec) -> ProcessSpec:
+    after = (*spec.after, ACCESS_STEP) if "kafka" in spec.after else spec.after
+    return replace(spec, after=after, principal=principal_of_process(spec.role or spec.name))
+
+
+def principal_of_process(role: str) -> str:
+    """Who a role (or the topics step) is to a secured Kafka; empty for one that does not use it."""
+    if role in ("kafka", TOPICS_STEP):
+        return ADMIN
+    return role if any(access.principal == role for access in SERVICES) else ""
 
 
 def names_of(role: str, count: int) -> tuple[str, ...]:

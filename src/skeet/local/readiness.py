@@ -15,6 +15,7 @@ from collections.abc import Callable
 import psutil
 
 from skeet.config import Settings, load_settings
+from skeet.connections.kafka import kafka_options
 from skeet.process import announce_ready, configure_logging
 
 DEADLINE_S = 600.0
@@ -34,7 +35,7 @@ def _check(part: str, settings: Settings) -> Callable[[], bool]:
     if part == "kafka":
         from skeet.local.kafka import answers
 
-        return lambda: answers(settings.kafka.bootstrap)
+        return lambda: answers(kafka_options(settings.kafka))
     from skeet.local.postgres import accepts
 
     return lambda: accepts(settings.postgres.dsn.get_secret_value())

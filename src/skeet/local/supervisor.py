@@ -26,6 +26,7 @@ from skeet.local.disks import full_disks
 from skeet.local.identity import Identity, stop
 from skeet.local.incidents import Incidents
 from skeet.local.installation import Installation, external_parts, write_endpoints
+from skeet.local.kafka_security import is_secured
 from skeet.local.plan import (
     ProcessSpec,
     State,
@@ -50,6 +51,9 @@ from skeet.streams.topics import MARKET_QUOTES, MARKET_RAW, MARKET_TRADES, topic
 TICK_S = 0.1
 READY_DEADLINE_S = 180.0
 """A process that is not ready by then is ended and started anew; long enough for Kafka to recover a large log."""
+
+WATCHDOG = "watchdog"
+"""Who the outside look at consumer groups is to a secured Kafka."""
 
 LOG_TRIM_INTERVAL_S = 30.0
 LOCK_DEADLINE_S = 1.0
@@ -295,7 +299,8 @@ def platform(port_base: int | None = None) -> tuple[Supervisor, Callable[[], Non
     installation = Installation(settings.data.absolute())
     installation.create()
     external = external_parts(settings, installation)
-    ports = write_endpoints(installation, external, port_base)
+    secured = "kafka" not in external and is_secured(installation, settings)
+    ports = write_endpoints(installation, external, port_base, secured=secured)
     first_port = settings.health.port
     specs = platform_specs(
         external,
@@ -303,9 +308,11 @@ def platform(port_base: int | None = None) -> tuple[Supervisor, Callable[[], Non
         simulated=settings.feed.venue == "sim",
         scale=settings.scale,
         health_port=first_port + 1 if first_port else 0,
+        secured=secured,
     )
-    settings = load_settings()
-    sampler = Sampler(settings.kafka, {"SKEET_DATA": str(installation.data)})
+    settings = load_settings(kafka={"sasl_username": WATCHDOG}) if secured else load_settings()
+    who = {"SKEET_KAFKA__SASL_USERNAME": WATCHDOG} if secured else {}
+    sampler = Sampler(settings.kafka, {"SKEET_DATA": str(installation.data), **who})
     incidents = Incidents(sampler, installation.watch_report)
     supervisor = Supervisor(installation, specs, ports=ports, external=sorted(external), incidents=incidents)
     serve(settings, "supervisor")
