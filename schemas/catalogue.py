@@ -95,6 +95,7 @@ OTHERS: tuple[type[Event], ...] = (
     market.Tick,
     market.Signal,
     control.DeadLetter,
+    control.DeadLetterRedriven,
     control.AccountSnapshot,
     journal.AgentCheckpointed,
 )

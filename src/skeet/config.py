@@ -9,15 +9,29 @@ directory (the addresses of what ``skeet up`` started; written by the supervisor
 from __future__ import annotations
 
 import os
+import re
+import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from tomllib import TOMLDecodeError
+from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NestedSecretsSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
 from pydantic_settings.sources import TomlConfigSettingsSource
 
 from skeet.core.errors import InvalidInput
+
+
+def _plain_decimal(text: str) -> str:
+    """A limit is text, so that no float ever touches it."""
+    if not re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,18})?", text):
+        raise ValueError("expected a plain decimal number such as 1000 or 0.25")
+    return text
+
+
+PlainDecimal = Annotated[str, AfterValidator(_plain_decimal)]
 
 
 def default_data_dir() -> Path:
@@ -153,8 +167,8 @@ class StrategySettings(Section):
 class RiskSettings(Section):
     """Defaults for accounts without limits of their own (``skeet limits set``)."""
 
-    max_quantity: str = Field("1000", description="largest order quantity in base units")
-    max_notional: str = Field("1000000", description="largest order value in quote units")
+    max_quantity: PlainDecimal = Field("1000", description="largest order quantity in base units")
+    max_notional: PlainDecimal = Field("1000000", description="largest order value in quote units")
     reference_max_age_ms: int = Field(5_000, ge=1, description="older reference data denies orders")
     collar_bps: int = Field(200, ge=1, le=10_000, description="market orders become limits this far from the reference")
 
@@ -229,7 +243,7 @@ class Settings(BaseSettings):
     )
     tenant: str = Field("main", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="tenant that the CLI acts for")
     principal: str = Field("operator", description="who the CLI acts as, recorded in commands")
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
     allow_live: bool = Field(False, description="SKEET_ALLOW_LIVE=1 lets orders go to hosts that are not loopback")
     strategies_dir: Path | None = Field(
         None, description="folder of the user's own strategies; default: strategies/ in the data directory"
@@ -293,7 +307,34 @@ def load_settings(**overrides: Any) -> Settings:
     """
     try:
         return Settings(**overrides)
+    except (TOMLDecodeError, SettingsError, UnicodeDecodeError, OSError) as error:
+        raise InvalidInput(_unreadable_sources(overrides.get("data")) or _what_was_wrong(error)) from error
     except ValidationError as error:
         first = error.errors()[0]
         name = "SKEET_" + "__".join(str(part) for part in first["loc"]).upper()
         raise InvalidInput(f"{name} is {first.get('input')!r}: {first['msg']}; see `skeet config show`") from error
+
+
+_SECRET = re.compile("DSN|PASSWORD|TOKEN|KEY|SECRET")
+"""Variables of these names are never printed."""
+
+
+def _unreadable_sources(data: Any) -> str:
+    """Which settings file cannot be read, and why; empty when all of them can."""
+    folder = Path(data or default_data_dir())
+    for path in (Path(os.environ.get("SKEET_CONFIG") or folder / "skeet.toml"), folder / "endpoints.toml"):
+        try:
+            if path.is_file():
+                tomllib.loads(path.read_text())
+        except (TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            return f"{path} cannot be read: {error}; correct the line or remove the file"
+    return ""
+
+
+def _what_was_wrong(error: Exception) -> str:
+    """A variable whose text is no JSON where a list or an object is expected."""
+    found = re.search(r'value for field "(\w+)"', str(error))
+    section = f"SKEET_{found[1].upper()}" if found else "SKEET_"
+    near = sorted(name for name in os.environ if name.startswith(section) and not _SECRET.search(name))
+    listed = ", ".join(f"{name} is {os.environ[name]!r}" for name in near) or str(error)
+    return f'{listed}: expected JSON where it is a list or an object, such as ["BTC/USDT"]; see `skeet config show`'

@@ -42,6 +42,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("verify", "skeet.cli.verify:verify", "Prove that log, stores and venue agree.", LOOKING),
     Entry("topics", "skeet.cli.topics:app", "The table of topics against the broker.", OPERATING),
     Entry("config", "skeet.cli.config:app", "The settings in force.", OPERATING),
+    Entry("dead-letters", "skeet.cli.dead_letters:app", "Records turned away: list, show, send again.", OPERATING),
     Entry("projection", "skeet.cli.projection:app", "Read tables: status, checksum, rebuild.", OPERATING),
     Entry("feed", "skeet.cli.feed:app", "Market data: replay recorded sessions.", OPERATING),
     Entry("sim", "skeet.cli.sim:app", "The simulated exchange.", OPERATING),
