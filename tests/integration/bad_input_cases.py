@@ -305,7 +305,10 @@ def command_cases() -> Iterator[Case]:
     yield refused("a cancel of 900 kB", "expected at most 500", lambda b: b.command(
         commands.CancelOrder, order_id="0" * 890_000, book_id="manual", code_version="", rule="test"))  # fmt: skip
     yield refused("a deposit of a negative amount", "a positive amount", lambda b: _deposit(b, "-5"))
-    yield refused("a deposit larger than any balance", "larger than any may be", lambda b: _deposit(b, "1e18"))
+    yield Case(
+        topic=COMMANDS, defect="the largest deposit that may be", becomes=("FundsDeposited",),
+        make=lambda b: Sent(value=b.record(_deposit(b, "1e18"))),
+    )  # fmt: skip
     yield refused("a deposit larger than any amount", "at most 10^18", lambda b: _deposit(b, "9e19"))
     yield refused(
         "a deposit under a reference of 900 kB", "expected at most 500", lambda b: _deposit(b, "1", "r" * 890_000)
