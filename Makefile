@@ -7,6 +7,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 FOR ?=
 ONLY ?=
+# bash counts its own SECONDS: take it only where it was given.
+SECONDS_EACH := $(if $(filter command% environment%,$(origin SECONDS)),$(SECONDS),10)
 
 .PHONY: help
 help: ## list the targets
@@ -30,7 +32,7 @@ check: dev ## format, lint, types, import directions (under 2 minutes)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy -p skeet
-	MYPYPATH=tests/agents:tests/support:tests/guards $(BIN)/mypy --explicit-package-bases tests
+	MYPYPATH=tests/agents:tests/support:tests/guards:tests/fuzz:tests/integration $(BIN)/mypy --explicit-package-bases tests
 	$(BIN)/lint-imports
 
 .PHONY: test
@@ -49,6 +51,10 @@ guards: dev ## take each guard away in a copy and require its test to fail; ONLY
 .PHONY: unit
 unit: dev ## only the tests that start nothing (seconds)
 	$(BIN)/pytest -m "not integration and not e2e"
+
+.PHONY: fuzz
+fuzz: dev ## every decoder under mutated input, SECONDS=10 each; only typed errors may escape
+	$(BIN)/python -W ignore tests/fuzz/fuzzing.py $(SECONDS_EACH)
 
 .PHONY: demo
 demo: dev ## the main job: SKEET trades on the simulated exchange; FOR=60 runs headless that long and verifies

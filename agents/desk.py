@@ -28,7 +28,7 @@ from skeet.streams.crash_points import DESK_AFTER_COMMIT, DESK_BEFORE_COMMIT, DE
 from skeet.streams.kafka import group_name
 from skeet.streams.registry import registered_codec
 from skeet.streams.topics import ACCOUNT_EVENTS, COMMANDS, DEAD_LETTERS, REPORTS
-from skeet.streams.transactional import BATCH_LIMIT, Encoded, Inputs, TransactionAborted, Transactor
+from skeet.streams.transactional import BATCH_LIMIT, Encoded, Inputs, TransactionAborted, Transactor, encode
 
 GROUP = "desk"
 POLL_S = 0.05
@@ -47,6 +47,7 @@ class Desk:
         name = f"desk-{settings.slot}"
         self._settings = settings
         self._name = name
+        self._codec = codec
         self._transactor = Transactor(settings, codec, name, DESK_IN_TRANSACTION)
         self._outside = Outside(settings, codec)
         self._books = Books(settings, codec, Snapshots(settings, codec))
@@ -91,7 +92,8 @@ class Desk:
         polled = self._inputs.poll(timeout_s, 1 if self._failures else BATCH_LIMIT)
         messages = [m for m in polled if m.partition() in self._books.partitions]  # a rebalance may end inside a poll
         self._outside.poll()
-        outs = self._deciding.apply_control()
+        letters = self._outside.take_letters()
+        outs = [*self._deciding.apply_control(), *(encode(self._codec, letter) for letter in letters)]
         done = 0
         for message in messages:
             produced = self._outs_of(message)
@@ -100,7 +102,9 @@ class Desk:
             outs += produced
             done += 1
         outs += self._deciding.marks()
-        if self._commit(self._inputs, outs, messages[:done]) and done < len(messages):
+        if not self._commit(self._inputs, outs, messages[:done]):
+            self._outside.return_letters(letters)
+        elif done < len(messages):
             self._inputs.rewind()
         self._books.snapshot_due(idle=not polled)
         return done
@@ -125,7 +129,7 @@ class Desk:
         place = (message.topic(), message.partition(), message.offset())
         try:
             outs = self._deciding.outs_of(message)
-        except BugError:
+        except (BugError, InfrastructureError):
             raise
         except Exception as error:
             self._failures[place] = self._failures.get(place, 0) + 1

@@ -18,21 +18,23 @@ from skeet.core.account import decide, decide_kill, stamp
 from skeet.core.account_snapshot import folding_code_version
 from skeet.core.account_state import AccountState, rules_text
 from skeet.core.accounts import AccountEvent, AccountHalted, ControlApplied, RulesApplied
+from skeet.core.admission import recordable_text
 from skeet.core.control import DeadLetter, KillSwitchSet, SessionMark
-from skeet.core.errors import DecodeError, InvalidInput, UnknownEvent
-from skeet.core.ids import derive_id
-from skeet.core.record import Meta, Out, Record, TopicPosition
+from skeet.core.controls import NEWER, TURNED_AWAY
+from skeet.core.errors import InvalidInput, MisplacedRecord
+from skeet.core.record import Event, Meta, Out, Record
 from skeet.core.risk import RiskRules
-from skeet.core.values import NS_PER_MS, AccountId, PrincipalId, TenantId, exact_arithmetic
+from skeet.core.values import exact_arithmetic
 from skeet.process import logger
 from skeet.schemas.codec import Codec
-from skeet.streams.partitioner import partition_of
-from skeet.streams.reading import record_of
+from skeet.streams.door import Door, account_of, dead_letter, raw_record
 from skeet.streams.topics import ACCOUNT_EVENTS, DEAD_LETTERS
 from skeet.streams.transactional import Encoded, encode
 
-MAX_DEAD_LETTER_BYTES = 500_000
-"""More of an unreadable record is cut off: its position says where the rest is."""
+ROLE = "desk"
+LETTERS_OF_CONTROL = 0
+"""The partition whose owner writes the dead letters of the control topic, beside the echo that moves it past them: every
+desk reads that topic, and reads it anew at each start."""
 
 
 class DeskInputs:
@@ -46,46 +48,38 @@ class DeskInputs:
         self._outside = outside
         self._rules = rules_applied(outside.rules)
         self._last_input: dict[int, Record[Any]] = {}
+        self._door = Door(settings.kafka, codec)
 
     def outs_of(self, message: Message) -> list[Encoded]:
-        """The events that the message causes; a record nobody can read becomes a dead letter and the partition goes on.
+        """The events that the message causes; a record that is not let in becomes a dead letter and the partition goes on.
 
         Raises
         ------
+        InfrastructureError
+            the registry is away, and nobody can say what the record is.
         Exception
             deciding or encoding failed; nothing has changed.
         """
         try:
-            record = record_of(self._codec, message, self._settings.kafka.topic_prefix)
-            account_id = self._account_of(message, record)
-        except (DecodeError, UnknownEvent, InvalidInput) as error:
+            record = self._door.message(message)
+        except InvalidInput as error:
             return self.dead_letter(message, error)
-        return self._decided(message.partition(), account_id, record)
+        return self._decided(message.partition(), record)
 
     def dead_letter(self, message: Message, cause: Exception) -> list[Encoded]:
         """The message as a dead letter; the open account it was for, if that can be known, is halted."""
-        prefix = self._settings.kafka.topic_prefix
-        at = TopicPosition(message.topic().removeprefix(prefix), message.partition(), message.offset())
-        meta = _platform_meta(derive_id("dead-letter", "desk", str(at)), str(at), message.timestamp()[1] * NS_PER_MS)
-        letter = DeadLetter(
-            role="desk",
-            topic=at.topic,
-            partition=at.partition,
-            offset=at.offset,
-            key=message.key() or b"",
-            value=(message.value() or b"")[:MAX_DEAD_LETTER_BYTES],
-            cause=f"{type(cause).__name__}: {cause}",
-        )
-        logger().error("dead letter", at=str(at), cause=letter.cause)
+        raw = raw_record(message, self._settings.kafka.topic_prefix)
+        out = dead_letter(ROLE, raw, cause)
+        logger().error("dead letter", at=str(raw.at), cause=out.event.cause)
         self._metrics.dead_letter()
-        out: Out[Any] = Out(topic=DEAD_LETTERS.name, key=at.topic, event=letter, meta=meta)
         outs = [encode(self._codec, out)]
-        account_id = _text(message.key())
-        state = self._books.state(at.partition, account_id) if account_id else None
+        account_id = account_of(raw, cause, self._settings.kafka.account_partitions)
+        state = self._books.known(raw.at.partition, account_id)
         if state is not None and state.opened and not state.halted:
-            halt = AccountHalted(reason=f"{at} could not be processed: {letter.cause}")
-            record: Record[Any] = Record(event=letter, meta=meta, at=at, log_ns=meta.ts_event)
-            outs += self._recorded(at.partition, state, record, self._outside.context(record.log_ns).now_ns, (halt,))
+            reason = recordable_text(f"{raw.at} could not be processed: {out.event.cause}")
+            record: Record[Any] = Record(event=out.event, meta=out.meta, at=raw.at, log_ns=raw.log_ns)
+            now_ns = self._outside.context(raw.log_ns).now_ns
+            outs += self._recorded(raw.at.partition, state, record, now_ns, (AccountHalted(reason=reason),))
         return outs
 
     def apply_control(self) -> list[Encoded]:
@@ -103,8 +97,11 @@ class DeskInputs:
 
     def _control_applied(self, partition: int, pseudo: AccountState, record: Record[Any]) -> list[Encoded]:
         now_ns = self._outside.context(record.log_ns).now_ns
-        applied = ControlApplied(control_offset=record.at.offset, control_event=type(record.event).__name__)
+        applied = ControlApplied(control_offset=record.at.offset, control_event=_named(record.event))
         outs = self._recorded(partition, pseudo, record, now_ns, (applied,))
+        if isinstance(record.event, DeadLetter) and partition == LETTERS_OF_CONTROL:
+            out: Out[Any] = Out(topic=DEAD_LETTERS.name, key=record.at.topic, event=record.event, meta=record.meta)
+            outs.append(encode(self._codec, out))
         if isinstance(record.event, KillSwitchSet) and record.meta is not None:
             for state in self._books.states(partition):
                 cancels = decide_kill(state, record.event, record.meta.event_id)
@@ -135,8 +132,10 @@ class DeskInputs:
         now_ns = self._outside.context(genesis.log_ns).now_ns
         return self._recorded(partition, pseudo, genesis, now_ns, (self._rules,))
 
-    def _decided(self, partition: int, account_id: str, record: Record[Any]) -> list[Encoded]:
-        state = self._books.state(partition, account_id)
+    def _decided(self, partition: int, record: Record[Any]) -> list[Encoded]:
+        if record.meta is None:
+            raise MisplacedRecord(f"{record.at} has no envelope; account inputs carry one")
+        state = self._books.state(partition, record.meta.account_id)
         context = self._outside.context(record.log_ns, getattr(record.event, "instrument_id", ""))
         self._metrics.deciding(record)
         with exact_arithmetic():
@@ -159,24 +158,6 @@ class DeskInputs:
         out: Out[Any] = Out(topic=ACCOUNT_EVENTS.name, key=meta.account_id, event=event, meta=meta, partition=partition)
         return encode(self._codec, out)
 
-    def _account_of(self, message: Message, record: Record[Any]) -> str:
-        """The account the record is about, which must be its key and belong into its partition.
-
-        Raises
-        ------
-        InvalidInput
-            a writer with another partitioner, or a wrong key, would give one account two writers.
-        """
-        account_id = record.meta.account_id if record.meta is not None else ""
-        if not account_id or account_id.startswith("~"):
-            raise InvalidInput(f"account_id is {account_id!r}; expected the id of an account")
-        if _text(message.key()) != account_id:
-            raise InvalidInput(f"the key is {message.key()!r}; expected account_id {account_id!r}")
-        belongs = partition_of(account_id.encode(), self._settings.kafka.account_partitions)
-        if belongs != message.partition():
-            raise InvalidInput(f"{account_id} belongs to partition {belongs}; use the murmur2 partitioner")
-        return account_id
-
 
 def rules_applied(rules: RiskRules) -> RulesApplied:
     """What a partition is told about the settings and the code that decide for it."""
@@ -189,23 +170,8 @@ def rules_applied(rules: RiskRules) -> RulesApplied:
     )
 
 
-def _platform_meta(identity: str, cause_at: str, at_ns: int) -> Meta:
-    event_id = derive_id("event", identity)
-    return Meta(
-        event_id=event_id,
-        tenant_id=TenantId(""),
-        account_id=AccountId(""),
-        principal_id=PrincipalId("desk"),
-        correlation_id=event_id,
-        causation_id=event_id,
-        cause_at=cause_at,
-        ts_event=at_ns,
-        ts_init=at_ns,
-    )
-
-
-def _text(key: bytes | None) -> str:
-    try:
-        return (key or b"").decode()
-    except UnicodeDecodeError:
-        return ""
+def _named(event: Event) -> str:
+    """The type of a control event; of one that cannot be acted on, why."""
+    if isinstance(event, DeadLetter):
+        return NEWER if event.cause.startswith(NEWER) else TURNED_AWAY
+    return type(event).__name__

@@ -13,16 +13,17 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, Message, TopicPartition
 
 from skeet.config import Settings
-from skeet.core.controls import Control, Limits, apply_control
-from skeet.core.errors import DecodeError, InfrastructureError, UnknownEvent
+from skeet.core.controls import Control, Limits, apply_control, apply_unreadable
+from skeet.core.errors import InfrastructureError, InvalidInput, UnknownEvent
 from skeet.core.market import InstrumentDefined, Reference, Tick
-from skeet.core.record import Record
-from skeet.core.risk import Context, RiskRules, SeenReference
+from skeet.core.record import Out, Record
+from skeet.core.risk import MAX_CLOCK_AHEAD_NS, Context, RiskRules, SeenReference
 from skeet.core.values import NS_PER_MS
 from skeet.process import logger
 from skeet.schemas.codec import Codec
+from skeet.streams.door import Door, RawRecord, dead_letter, raw_record
 from skeet.streams.kafka import consumer
-from skeet.streams.reading import Partition, end_offsets, partitions_of, record_of
+from skeet.streams.reading import Partition, end_offsets, partitions_of
 from skeet.streams.topics import CLOCK, CONTROL, INSTRUMENTS, MARKET_REFERENCE, Topic
 
 RECENT_MS = 60_000
@@ -40,12 +41,14 @@ class Outside:
         self._codec = codec
         self._client: Consumer = consumer(settings, f"desk-outside-{settings.slot}", enable_partition_eof=True)
         self.rules = risk_rules(settings)
+        self._door = Door(settings.kafka, codec)
         self._instruments: dict[str, InstrumentDefined] = {}
         self._references: dict[str, SeenReference] = {}
         self._clock_ns = 0
+        self._letters: list[Out[Any]] = []
         self.control = Control()
         self.control_records: list[Record[Any]] = []
-        """All of the control topic, in order."""
+        """All of the control topic, in order; what cannot be read stands in it as a DeadLetter."""
 
     def start(self) -> None:
         """Read to the ends captured now.
@@ -53,7 +56,7 @@ class Outside:
         Raises
         ------
         InfrastructureError
-            the ends were not reached in time, or the control topic holds what this version cannot read.
+            the ends were not reached in time.
         """
         partitions = partitions_of(self._settings, [CONTROL, INSTRUMENTS, CLOCK, MARKET_REFERENCE])
         positions = self._beginnings([CONTROL, INSTRUMENTS]) + self._recent([CLOCK, MARKET_REFERENCE])
@@ -81,6 +84,16 @@ class Outside:
             reference=self._references.get(instrument_id),
         )
 
+    def take_letters(self) -> list[Out[Any]]:
+        """Dead letters of what was left out beside control, to be written with the next transaction. A restart reads the last
+        minute of prices and clock again, and makes their letters again, under equal ids."""
+        taken, self._letters = self._letters, []
+        return taken
+
+    def return_letters(self, letters: list[Out[Any]]) -> None:
+        """They were not written: the transaction was aborted."""
+        self._letters = [*letters, *self._letters]
+
     def close(self) -> None:
         """Stop reading."""
         self._client.close()
@@ -102,14 +115,22 @@ class Outside:
             elif error.fatal():
                 raise InfrastructureError(f"desk's outside view: {error.str()}")
             return
+        raw = raw_record(message, self._settings.kafka.topic_prefix)
         try:
-            self._apply(record_of(self._codec, message, self._settings.kafka.topic_prefix))
-        except (DecodeError, UnknownEvent) as cause:
-            place = f"{message.topic()}/{message.partition()}/{message.offset()}"
-            if message.topic().endswith(CONTROL.name):
-                # Acting on without knowing what an operator decided would fail open.
-                raise InfrastructureError(f"{place} cannot be read: {cause}; run the version that wrote it") from cause
-            logger().warning("unreadable record left out", at=place, cause=str(cause))
+            self._apply(self._door.record(raw))
+        except InvalidInput as cause:
+            if raw.at.topic == CONTROL.name:
+                self._take_unreadable_control(raw, cause)
+            else:
+                logger().warning("unreadable record left out", at=str(raw.at), cause=str(cause))
+                self._letters.append(dead_letter("desk", raw, cause))
+
+    def _take_unreadable_control(self, raw: RawRecord, cause: InvalidInput) -> None:
+        """A control record that decides nothing, for nobody confirmed it; or, if a newer version wrote it, anything."""
+        letter = dead_letter("desk", raw, cause)
+        logger().error("control record cannot be acted on", at=str(raw.at), cause=letter.event.cause)
+        self.control = apply_unreadable(self.control, str(raw.at), raw.at.offset, newer=isinstance(cause, UnknownEvent))
+        self.control_records.append(Record(event=letter.event, meta=letter.meta, at=raw.at, log_ns=raw.log_ns))
 
     def _apply(self, record: Record[Any]) -> None:
         match record.event:
@@ -117,7 +138,8 @@ class Outside:
                 seen = SeenReference(reference=reference, at=str(record.at), log_ns=record.log_ns)
                 self._references[reference.instrument_id] = seen
             case Tick() as tick:
-                self._clock_ns = max(self._clock_ns, tick.ts_event)
+                # The log stamped the tick when it came: a clock that is wrong must not make every command expire.
+                self._clock_ns = max(self._clock_ns, min(tick.ts_event, record.log_ns + MAX_CLOCK_AHEAD_NS))
             case InstrumentDefined() as instrument:
                 known = self._instruments.get(instrument.instrument_id)
                 if known is None or instrument.version >= known.version:

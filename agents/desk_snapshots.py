@@ -18,7 +18,7 @@ from skeet.config import Settings
 from skeet.core.account_snapshot import folding_code_version, state_bytes, state_from_bytes
 from skeet.core.account_state import AccountState
 from skeet.core.control import AccountSnapshot
-from skeet.core.errors import InfrastructureError
+from skeet.core.errors import InfrastructureError, InvalidInput
 from skeet.core.ids import derive_id
 from skeet.core.record import Meta, Out
 from skeet.core.values import AccountId, PrincipalId, TenantId
@@ -29,6 +29,9 @@ from skeet.streams.kafka import producer
 from skeet.streams.publishing import Publisher
 from skeet.streams.reading import messages_until_end, record_of
 from skeet.streams.topics import ACCOUNT_SNAPSHOTS, topic_name
+
+MAX_CONTENT_BYTES = 64 * 1024 * 1024
+"""A state is a megabyte or two; a record that inflates to more is none of ours."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,7 +60,11 @@ class SnapshotReader:
         name = topic_name(ACCOUNT_SNAPSHOTS, self._settings.kafka)
         newest: dict[str, tuple[AccountSnapshot, int]] = {}
         for message in messages_until_end(self._settings, [(name, partition)]):
-            record = record_of(self._codec, message, self._settings.kafka.topic_prefix)
+            try:
+                record = record_of(self._codec, message, self._settings.kafka.topic_prefix)
+            except InvalidInput as error:
+                logger().warning("no snapshot", partition=partition, offset=message.offset(), cause=str(error))
+                continue
             if record.meta is not None and isinstance(record.event, AccountSnapshot):
                 newest[record.meta.account_id] = (record.event, record.meta.stream_version)
         return self._fit(newest, f"manifest~{partition}")
@@ -66,16 +73,16 @@ class SnapshotReader:
         manifest, _ = newest.get(manifest_id, (None, 0))
         if manifest is None or manifest.code_version != self._code_version:
             return Restored()
-        restored = Restored(next_offset=manifest.next_offset)
-        for account_id, version in json.loads(zlib.decompress(manifest.state)).items():
-            snapshot, found = newest.get(account_id, (None, 0))
-            if snapshot is None or found < version or snapshot.code_version != self._code_version:
-                return Restored()
-            content = zlib.decompress(snapshot.state)
-            if _sha256(content) != snapshot.state_hash:
-                logger().warning("snapshot does not match its hash", account_id=account_id)
-                return Restored()
-            restored.states[account_id] = state_from_bytes(content)
+        try:
+            restored = Restored(next_offset=manifest.next_offset)
+            for account_id, version in versions_of(manifest).items():
+                snapshot, found = newest.get(account_id, (None, 0))
+                if snapshot is None or found < version or snapshot.code_version != self._code_version:
+                    return Restored()
+                restored.states[account_id] = state_of(snapshot, account_id)
+        except InvalidInput as error:
+            logger().warning("snapshots are not used: the log is folded", cause=str(error))
+            return Restored()
         return restored
 
 
@@ -138,6 +145,61 @@ class Snapshots(SnapshotReader):
             stream_version=version,
         )
         return Out(topic=ACCOUNT_SNAPSHOTS.name, key=account_id, event=snapshot, meta=meta, partition=partition)
+
+
+def versions_of(manifest: AccountSnapshot) -> dict[str, int]:
+    """The version of each account that a manifest builds on.
+
+    Raises
+    ------
+    InvalidInput
+        it is none.
+    """
+    try:
+        found = json.loads(content_of(manifest))
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"manifest of partition {manifest.partition} is no JSON: {error}") from error
+    if not isinstance(found, dict) or not all(isinstance(version, int) for version in found.values()):
+        raise InvalidInput(f"manifest of partition {manifest.partition} names no versions of accounts")
+    return found
+
+
+def state_of(snapshot: AccountSnapshot, account_id: str) -> AccountState:
+    """The state that a snapshot holds.
+
+    Raises
+    ------
+    InvalidInput
+        its bytes are not those of its hash, or no state of this account.
+    """
+    content = content_of(snapshot)
+    try:
+        state = state_from_bytes(content)
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise InvalidInput(f"snapshot of {account_id} holds no state: {type(error).__name__}: {error}") from error
+    if state.account_id != account_id:
+        raise InvalidInput(f"snapshot of {account_id} holds the state of {state.account_id!r}")
+    return state
+
+
+def content_of(snapshot: AccountSnapshot) -> bytes:
+    """The bytes that were compressed, never more than :data:`MAX_CONTENT_BYTES` of them.
+
+    Raises
+    ------
+    InvalidInput
+        they are damaged, too many, or not those of the hash.
+    """
+    inflating = zlib.decompressobj()
+    try:
+        content = inflating.decompress(snapshot.state, MAX_CONTENT_BYTES)
+    except zlib.error as error:
+        raise InvalidInput(f"snapshot cannot be decompressed: {error}") from error
+    if inflating.unconsumed_tail or not inflating.eof:
+        raise InvalidInput(f"snapshot is cut off, or has more than {MAX_CONTENT_BYTES} bytes")
+    if _sha256(content) != snapshot.state_hash:
+        raise InvalidInput("snapshot does not match its hash")
+    return content
 
 
 def _sha256(content: bytes) -> str:

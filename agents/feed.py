@@ -10,11 +10,12 @@ Nothing here knows a venue: parsing is done by whoever calls (:mod:`skeet.roles.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from skeet.config import Settings
+from skeet.core.admission import recordable_text
 from skeet.core.control import DeadLetter
 from skeet.core.errors import InfrastructureError
 from skeet.core.ids import derive_id
@@ -24,6 +25,7 @@ from skeet.core.values import AccountId, PrincipalId, TenantId
 from skeet.metrics import Source, counter
 from skeet.schemas.codec import Codec
 from skeet.streams.crash_points import FEED_BETWEEN_SENDS, reach
+from skeet.streams.door import KEPT_BYTES, KEPT_CAUSE
 from skeet.streams.kafka import producer
 from skeet.streams.topics import (
     DEAD_LETTERS,
@@ -49,6 +51,9 @@ WRITTEN_TOPICS = (
 )  # fmt: skip
 
 
+Delivered = Callable[[KafkaError | None, Message], None]
+
+
 class FeedPublisher:
     """Writes frames and events in order through one idempotent producer. Not thread-safe.
 
@@ -63,6 +68,9 @@ class FeedPublisher:
         self._topics = {event: topic_name(topic, settings.kafka) for topic in WRITTEN_TOPICS for event in topic.events}
         self._dead_letters = topic_name(DEAD_LETTERS, settings.kafka)
         self._client = feed_producer(settings, settings.kafka.linger_ms if linger_ms is None else linger_ms)
+        self._settings = settings
+        self._bad_frames: Producer | None = None
+        """Of frames nobody can read: it reports where they came to stand, which the other one is spared."""
         self._failure: KafkaError | None = None
         self._keys: dict[str, bytes] = {}
         self.written: Counter[str] = Counter()
@@ -87,19 +95,23 @@ class FeedPublisher:
             self._write(event)
 
     def unreadable(self, raw: RawFrame, cause: str) -> None:
-        """Queue a frame that no parser could read: raw, and as a dead letter with the cause."""
-        self._write(raw)
-        letter = DeadLetter(
-            role=ROLE,
-            topic=ROLE,
-            partition=-1,
-            offset=-1,
-            key=raw.instrument_id.encode(),
-            value=raw.payload,
-            cause=cause,
-        )
-        self._produce(self._dead_letters, ROLE.encode(), self._codec.encode(letter, _letter_meta(raw)))
-        self.written["DeadLetter"] += 1
+        """Queue a frame that no parser could read: raw, and, once that has its position, as a dead letter naming it."""
+        if self._bad_frames is None:
+            self._bad_frames = producer(self._settings, "skeet-feed-dead-letters")
+        client = self._bad_frames
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                self._failure = error
+                return
+            letter = frame_letter(raw, cause, message.partition() or 0, message.offset() or 0)
+            value = self._codec.encode(letter, _letter_meta(raw))
+            self._produce(client, self._dead_letters, MARKET_RAW.name.encode(), value)
+
+        value = self._codec.encode(raw)
+        self._produce(client, self._topics[RawFrame], self._key(raw.instrument_id), value, delivered)
+        self.written[RawFrame.__name__] += 1
+        self.written[DeadLetter.__name__] += 1
         self._letters.inc()
 
     def poll(self) -> None:
@@ -111,6 +123,8 @@ class FeedPublisher:
             a record queued earlier was not acknowledged.
         """
         self._client.poll(0)
+        if self._bad_frames is not None:
+            self._bad_frames.poll(0)
         if self._failure is not None:
             raise InfrastructureError(f"Kafka did not acknowledge a record of the feed: {self._failure}")
 
@@ -123,6 +137,8 @@ class FeedPublisher:
             it was not, within :data:`FLUSH_DEADLINE_S`.
         """
         left = self._client.flush(FLUSH_DEADLINE_S)
+        if self._bad_frames is not None:
+            left += self._bad_frames.flush(FLUSH_DEADLINE_S)  # serves the letters' callbacks too, and waits for both
         self.poll()
         if left:
             raise InfrastructureError(f"Kafka did not acknowledge {left} records in {FLUSH_DEADLINE_S:.0f} s")
@@ -134,10 +150,12 @@ class FeedPublisher:
         finally:
             self._source.unregister()
             self._client.close()
+            if self._bad_frames is not None:
+                self._bad_frames.close()
 
     def _write(self, event: MarketEvent) -> None:
         kind = type(event)
-        self._produce(self._topics[kind], self._key(event.instrument_id), self._codec.encode(event))
+        self._produce(self._client, self._topics[kind], self._key(event.instrument_id), self._codec.encode(event))
         self.written[kind.__name__] += 1
 
     def _key(self, instrument_id: str) -> bytes:
@@ -146,13 +164,15 @@ class FeedPublisher:
             key = self._keys[instrument_id] = instrument_id.encode()
         return key
 
-    def _produce(self, topic: str, key: bytes, value: bytes) -> None:
+    def _produce(
+        self, client: Producer, topic: str, key: bytes, value: bytes, delivered: Delivered | None = None
+    ) -> None:
         while True:
             try:
-                self._client.produce(topic, value, key, on_delivery=self._failed)
+                client.produce(topic, value, key, on_delivery=delivered or self._failed)
                 return
             except BufferError:
-                self._client.poll(FULL_QUEUE_WAIT_S)
+                client.poll(FULL_QUEUE_WAIT_S)
                 self.poll()
             except KafkaException as error:
                 raise InfrastructureError(f"{topic}: {error}") from error
@@ -170,6 +190,20 @@ def feed_producer(settings: Settings, linger_ms: float) -> Producer:
         linger_ms=linger_ms,
         queue_buffering_max_messages=QUEUE_MESSAGES,
         delivery_report_only_error=True,
+    )
+
+
+def frame_letter(raw: RawFrame, cause: str, partition: int, offset: int) -> DeadLetter:
+    """The dead letter of a frame that stands at this place of ``market.raw.v1``; its value is the frame as received."""
+    return DeadLetter(
+        role=ROLE,
+        topic=MARKET_RAW.name,
+        partition=partition,
+        offset=offset,
+        key=raw.instrument_id.encode(),
+        value=raw.payload[:KEPT_BYTES],
+        cause=recordable_text(cause, KEPT_CAUSE),
+        size=len(raw.payload),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from skeet.config import Settings
+from skeet.core.errors import InvalidInput
 from skeet.core.market import BookDelta, BookSnapshot, GapClosed, GapOpened, InstrumentDefined, Quote, Trade
 from skeet.schemas.codec import Codec
 from skeet.streams.kafka import consumer
@@ -101,10 +102,13 @@ def _tails(
 
 
 def _id(codec: Codec, value: bytes) -> int:
-    event, _ = codec.decode(value)
+    try:
+        event, _ = codec.decode(value)
+    except InvalidInput:  # no record of a feed: the readers of the topic write its dead letter
+        return -1
     match event:
         case Trade():
-            return int(event.trade_id)
+            return int(event.trade_id) if event.trade_id.isdecimal() else -1
         case Quote():
             return event.update_id
         case BookSnapshot() | BookDelta():

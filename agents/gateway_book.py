@@ -253,7 +253,8 @@ class AccountBook:
             self._by_venue_id[order.key.instrument_id, key.venue_order_id] = order.order_id
 
     def _passed(self, instrument_id: str, trade_id: str) -> None:
-        self.last_trade_ids[instrument_id] = max(self.last_trade_ids.get(instrument_id, 0), int(trade_id))
+        number = int(trade_id) if trade_id.isdecimal() else 0  # a venue of ours numbers its trades
+        self.last_trade_ids[instrument_id] = max(self.last_trade_ids.get(instrument_id, 0), number)
 
     def _finish(self, order: LiveOrder) -> None:
         self.orders.pop(order.order_id, None)

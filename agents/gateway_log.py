@@ -17,13 +17,15 @@ from typing import Any
 from confluent_kafka import Message
 
 from skeet.config import Settings
-from skeet.core.errors import InfrastructureError
+from skeet.core.errors import InfrastructureError, InvalidInput, UnknownEvent
 from skeet.core.record import Out, Record
 from skeet.health import HEALTH
+from skeet.process import logger
 from skeet.schemas.codec import Codec
 from skeet.streams.crash_points import GATEWAY_AFTER_REPORT, GATEWAY_BEFORE_REPORT, GATEWAY_IN_TRANSACTION, reach
+from skeet.streams.door import Door, dead_letter, raw_record
 from skeet.streams.kafka import group_name
-from skeet.streams.reading import messages_until_end, record_of, written_offsets
+from skeet.streams.reading import messages_until_end, written_offsets
 from skeet.streams.topics import ACCOUNT_EVENTS, REPORTS, topic_name
 from skeet.streams.transactional import Inputs, TransactionAborted, Transactor
 
@@ -68,6 +70,9 @@ class GatewayLog:
         self._inputs: Inputs | None = None
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._passed: list[Message] = []
+        self._door = Door(settings.kafka, codec)
+        self._letters: list[Out[Any]] = []
+        """Dead letters of the poll that is being handled: written with the positions past what they are about."""
         self._flush: asyncio.TimerHandle | None = None
         self._waiting = 0
         self._stopping = threading.Event()
@@ -96,11 +101,18 @@ class GatewayLog:
         wanted = [(topic_name(REPORTS, self._settings.kafka), partition) for partition in partitions]
         ends = written_offsets(self._settings, wanted)
         for message in messages_until_end(self._settings, wanted, ends=ends):
-            yield record_of(self._codec, message, self._settings.kafka.topic_prefix)
+            try:
+                yield self._door.message(message)
+            except InvalidInput as error:
+                # The desk wrote its dead letter and halted its account; no report of ours is like that.
+                at = f"{message.topic()}/{message.partition()}/{message.offset()}"
+                logger().warning("no report of a gateway: left out", at=at, cause=str(error))
 
     def publish(self, outs: Sequence[Out[Any]], consumed: Sequence[Message] = ()) -> asyncio.Future[None]:
         """Queue reports in order, with the input positions they settle; done when committed."""
         done: asyncio.Future[None] = self._loop.create_future()
+        if consumed and self._letters:
+            outs, self._letters = [*self._letters, *outs], []
         if not outs:
             self._pass_over(consumed)
             done.set_result(None)
@@ -185,7 +197,7 @@ class GatewayLog:
             # A rebalance may end inside a poll: what it read before belongs to somebody else.
             messages = [m for m in inputs.poll(POLL_S) if m.partition() in owned]
             if messages:
-                batch = [record_of(self._codec, m, self._settings.kafka.topic_prefix) for m in messages]
+                batch = self._let_in(messages)
                 asyncio.run_coroutine_threadsafe(on_batch(batch, messages), self._loop).result()
 
     async def _settled(self) -> None:
@@ -210,6 +222,26 @@ class GatewayLog:
             HEALTH.beat()
             wait({future}, POLL_S)
         future.result()
+
+    def _let_in(self, messages: Sequence[Message]) -> Batch:
+        """What the desk wrote of a poll. Anything else in its topic becomes a dead letter, and nothing is sent for it.
+
+        Raises
+        ------
+        InfrastructureError
+            a newer desk wrote it: acting on the rest without it could send what it forbids.
+        """
+        batch: list[Record[Any]] = []
+        for message in messages:
+            raw = raw_record(message, self._settings.kafka.topic_prefix)
+            try:
+                batch.append(self._door.record(raw))
+            except UnknownEvent as error:
+                raise InfrastructureError(f"{raw.at}: {error}; run the version that wrote it") from error
+            except InvalidInput as error:
+                logger().error("dead letter", at=str(raw.at), cause=str(error))
+                self._letters.append(dead_letter(GROUP, raw, error))
+        return batch
 
     def _write(self) -> None:
         while (work := self._next_work()) is not None:

@@ -24,7 +24,7 @@ from skeet.config import KafkaSettings, Settings
 from skeet.connections.kafka import connection_environment
 from skeet.core.commands import CancelAllOrders
 from skeet.core.control import StrategyStopped
-from skeet.core.errors import DecodeError, UnknownEvent
+from skeet.core.errors import InvalidInput
 from skeet.core.ids import derive_id
 from skeet.core.record import Meta, Out, Record
 from skeet.core.values import NS_PER_S
@@ -40,9 +40,10 @@ from skeet.streams.crash_points import (
     chaos_environment,
     reach,
 )
+from skeet.streams.door import Door
 from skeet.streams.kafka import consumer, producer
 from skeet.streams.publishing import Publisher
-from skeet.streams.reading import record_of, records_until_end
+from skeet.streams.reading import records_until_end
 from skeet.streams.registry import registered_codec
 from skeet.streams.topics import COMMANDS, CONTROL, topic_name
 
@@ -196,6 +197,7 @@ def main(settings: Settings) -> int:
 
 def _follow(settings: Settings, codec: Codec, runner: Runner, next_offset: int, stop: StopSignal) -> None:
     client = consumer(settings, "skeet-strategies")
+    door = Door(settings.kafka, codec)
     try:
         client.assign([TopicPartition(topic_name(CONTROL, settings.kafka), 0, next_offset)])
         while not stop.stopping:
@@ -203,8 +205,8 @@ def _follow(settings: Settings, codec: Codec, runner: Runner, next_offset: int, 
             message = client.poll(POLL_S)
             if message is not None and message.error() is None:
                 try:
-                    _apply(runner, record_of(codec, message, settings.kafka.topic_prefix))
-                except (DecodeError, UnknownEvent) as error:
+                    _apply(runner, door.message(message))
+                except InvalidInput as error:
                     logger().warning("control record not understood", offset=message.offset(), error=str(error))
             runner.tend()
     finally:

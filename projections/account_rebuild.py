@@ -14,17 +14,18 @@ from psycopg import sql
 
 from skeet.config import Settings
 from skeet.core.record import Record
+from skeet.projections.account_poison import apply_records, let_in
 from skeet.projections.account_rows import ADDED_TABLES, PRIMARY_KEYS
 from skeet.projections.postgres_store import (
     REBUILD_SUFFIX,
     REPLACED_SUFFIX,
     AccountStore,
-    Positions,
     translated,
 )
 from skeet.schemas.codec import Codec
+from skeet.streams.door import Door
 from skeet.streams.kafka import consumer
-from skeet.streams.reading import end_offsets, partitions_of, records_until_end
+from skeet.streams.reading import end_offsets, messages_until_end, partitions_of
 from skeet.streams.topics import ACCOUNT_EVENTS, CONTROL
 
 BATCH_RECORDS = 5_000
@@ -62,16 +63,17 @@ def fold_all(
     total, done = _log_size(settings), 0
     positions = store.positions()
     start = {(settings.kafka.topic_prefix + topic, p): offset for (topic, p), offset in positions.items()}
+    door = Door(settings.kafka, codec)
     batch: list[Record[Any]] = []
-    for record in records_until_end(settings, codec, INPUTS, start):
-        batch.append(record)
+    for message in messages_until_end(settings, partitions_of(settings, INPUTS), start):
+        batch.append(let_in(door, message, settings.kafka.topic_prefix))
         if len(batch) >= BATCH_RECORDS:
-            _apply(store, batch, positions)
+            apply_records(store, batch, positions)
             done += len(batch)
             batch = []
             progress(done, total)
     if batch:
-        _apply(store, batch, positions)
+        apply_records(store, batch, positions)
     progress(total, total)
 
 
@@ -119,11 +121,6 @@ def _checksum(store: AccountStore, table: str) -> TableChecksum:
     found = store.connection.execute(statement.encode()).fetchone()
     rows, content = found or (0, "0")
     return TableChecksum(table=table, rows=rows, content=content)
-
-
-def _apply(store: AccountStore, batch: list[Record[Any]], positions: Positions) -> None:
-    store.apply(batch, positions)
-    positions |= {(record.at.topic, record.at.partition): record.at.offset + 1 for record in batch}
 
 
 def _log_size(settings: Settings) -> int:

@@ -284,7 +284,7 @@ def _json_or_null(text: str) -> str | None:
     """The text when it is JSON that a jsonb column takes (which has no NUL); a recorded event must not fail the fold."""
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return None if "\\u0000" in text else text
 

@@ -15,6 +15,9 @@ from skeet.projections.columns import Column, Values
 from skeet.projections.history import TABLE_OF_TOPIC, UNREADABLE, HistoryTable, derived_id
 from skeet.schemas.codec import Codec
 
+UNFIT = (ValueError, KeyError, TypeError, ArithmeticError, pa.ArrowException)
+"""What a value that fits no column raises: a scale beyond 18 places, a time or a number out of range."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Insert:
@@ -46,7 +49,7 @@ def inserts_of(block: Block, codec: Codec) -> tuple[list[Insert], list[Unreadabl
             unreadable.append(Unreadable(record=record, cause=str(error)))
     try:
         inserts = [Insert(table=table.name, rows=_rows(block, read, values, table.columns))] if read else []
-    except (ValueError, KeyError, TypeError, pa.ArrowException):
+    except UNFIT:
         return _row_by_row(block, codec)
     if unreadable:
         inserts.append(Insert(table=UNREADABLE, rows=_unreadable_rows(block, unreadable)))
@@ -61,7 +64,7 @@ def _row_by_row(block: Block, codec: Codec) -> tuple[list[Insert], list[Unreadab
     for record in block.records:
         try:
             good.append(_rows(block, [record], [_values(codec, table, record)], table.columns))
-        except (InvalidInput, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        except (InvalidInput, *UNFIT) as error:
             unreadable.append(Unreadable(record=record, cause=f"{type(error).__name__}: {error}"))
     inserts = [Insert(table=table.name, rows=pa.concat_tables(good).combine_chunks())] if good else []
     if unreadable:

@@ -7,12 +7,13 @@ stored is read again, so nothing here needs undoing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from skeet.config import Settings
 from skeet.core.errors import InfrastructureError
+from skeet.core.record import TopicPosition
 from skeet.core.values import NS_PER_MS
 from skeet.health import HEALTH
 from skeet.process import StopSignal, logger
@@ -20,7 +21,7 @@ from skeet.projections.blocks import Block, Mark, PartitionBuffer, StoredRecord
 from skeet.projections.clickhouse_store import HistoryStore
 from skeet.projections.history import TABLES
 from skeet.projections.history_rebuild import replace, replacement_waits
-from skeet.projections.history_rows import inserts_of
+from skeet.projections.history_rows import Unreadable, inserts_of
 from skeet.projections.messages import note_ends, without_passing_errors
 from skeet.projections.sessions import ProjectionAge
 from skeet.schemas.codec import Codec
@@ -32,7 +33,9 @@ from skeet.streams.crash_points import (
     CLICKHOUSE_IN_INSERT,
     reach,
 )
-from skeet.streams.kafka import consumer, group_name
+from skeet.streams.door import RawRecord, dead_letter
+from skeet.streams.kafka import consumer, group_name, producer
+from skeet.streams.publishing import Publisher
 from skeet.streams.topics import topic_name
 
 GROUP = "projection-clickhouse"
@@ -70,6 +73,8 @@ class HistorySession:
         self._prefix = settings.kafka.topic_prefix
         self._buffers: dict[tuple[str, int], PartitionBuffer] = {}
         self._oldest_s = 0.0
+        self._letters: Publisher | None = None
+        """Made with the first dead letter: most installations never have one."""
         self._client: Consumer = consumer(
             settings,
             f"{GROUP}-{settings.slot}",
@@ -138,9 +143,22 @@ class HistorySession:
         inserts, unreadable = inserts_of(block, self._codec)
         for insert in inserts:
             self._store.insert(insert.table, insert.rows, block.token)
+        if unreadable:
+            self._write_letters(block, unreadable)
+
+    def _write_letters(self, block: Block, unreadable: Sequence[Unreadable]) -> None:
+        """A dead letter for each, acknowledged before the position moves on; a repeated block repeats them under equal ids."""
+        letters = []
         for entry in unreadable:
-            at = f"{block.topic}/{block.partition}/{entry.record.offset}"
-            log.error("unreadable record kept in unreadable_records", at=at, cause=entry.cause)
+            record = entry.record
+            at = TopicPosition(block.topic, block.partition, record.offset)
+            log.error("unreadable record kept in unreadable_records", at=str(at), cause=entry.cause)
+            raw = RawRecord(at=at, key=record.key, value=record.value, log_ns=record.log_ms * NS_PER_MS)
+            letters.append(dead_letter(GROUP, raw, entry.cause))
+        if self._letters is None:
+            self._letters = Publisher(self._settings, self._codec, producer(self._settings, f"{GROUP}-letters"))
+        self._letters.send(letters)
+        self._letters.flush()
 
     def _commit(self, entries: Iterable[tuple[Block, int, Mark]]) -> None:
         self._client.commit(

@@ -10,14 +10,15 @@ from skeet.config import Settings
 from skeet.core.errors import InfrastructureError
 from skeet.health import HEALTH
 from skeet.process import StopSignal, configure_logging, logger
+from skeet.projections.account_poison import apply_records, let_in
 from skeet.projections.messages import note_ends, without_passing_errors
 from skeet.projections.postgres_store import AccountStore, Positions
 from skeet.projections.sessions import ProjectionAge, ReadyOnce, run_sessions
 from skeet.schemas.codec import Codec
 from skeet.streams.catching_up import ClientEnds, Progress
 from skeet.streams.crash_points import POSTGRES_AFTER_COMMIT, reach
+from skeet.streams.door import Door
 from skeet.streams.kafka import consumer, group_name
-from skeet.streams.reading import record_of
 from skeet.streams.registry import registered_codec
 from skeet.streams.topics import ACCOUNT_EVENTS, CONTROL, topic_name
 
@@ -40,9 +41,9 @@ class AccountSession:
         self, settings: Settings, codec: Codec, store: AccountStore, on_ready: Callable[[], None] = lambda: None
     ) -> None:
         self._settings = settings
-        self._codec = codec
         self._store = store
         self._prefix = settings.kafka.topic_prefix
+        self._door = Door(settings.kafka, codec)
         self._positions: Positions = {}
         self._on_ready = on_ready
         self._client: Consumer = consumer(
@@ -63,8 +64,8 @@ class AccountSession:
         ------
         InfrastructureError
             Kafka or PostgreSQL is away, or another instance moved the position: start another session.
-        DecodeError, UnknownEvent
-            a record of an account topic cannot be read: accounts must not be folded past it.
+        UnknownEvent
+            a newer version wrote an account event: accounts must not be folded past it.
         """
         self._store.migrate()
         names = [topic_name(topic, self._settings.kafka) for topic in INPUTS]
@@ -85,16 +86,15 @@ class AccountSession:
 
     def _fold(self, messages: list[Message]) -> None:
         note_ends(messages, self._progress)
-        records = [record_of(self._codec, message, self._prefix) for message in without_passing_errors(messages)]
+        records = [let_in(self._door, message, self._prefix) for message in without_passing_errors(messages)]
         if not records:
             return
-        self._store.apply(records, self._positions)
+        apply_records(self._store, records, self._positions)
         reach(POSTGRES_AFTER_COMMIT)
         self._age.stored(records[-1].log_ns)
-        moved: Positions = {(r.at.topic, r.at.partition): r.at.offset + 1 for r in records}
-        self._positions |= moved
         # For whoever watches the group from outside; the store's own position is what counts.
-        offsets = [TopicPartition(self._prefix + topic, partition, end) for (topic, partition), end in moved.items()]
+        ends = {(record.at.topic, record.at.partition): record.at.offset + 1 for record in records}
+        offsets = [TopicPartition(self._prefix + topic, partition, end) for (topic, partition), end in ends.items()]
         self._client.commit(offsets=offsets, asynchronous=True)
 
     def _assigned(self, client: Consumer, partitions: list[TopicPartition]) -> None:

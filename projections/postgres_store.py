@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 
 from skeet.config import Settings
 from skeet.connections.postgres import postgres_options, postgres_refusals
-from skeet.core.errors import InfrastructureError
+from skeet.core.errors import InfrastructureError, SkeetError
 from skeet.core.record import Record
 from skeet.projections.account_rows import ADDED_TABLES, PRIMARY_KEYS, Key, Row, Rows, fold, keys_of
 from skeet.projections.migrations import migrations_of, pending
@@ -37,6 +37,10 @@ Positions = dict[tuple[str, int], int]
 
 class PositionMoved(InfrastructureError):
     """Another instance, or a rebuild, moved the stored position: read it again and begin there."""
+
+
+class RefusedRecords(SkeetError):
+    """A row that these records make is none that the tables take: nothing of the batch is stored."""
 
 
 class AccountStore:
@@ -98,7 +102,15 @@ class AccountStore:
         ------
         PositionMoved
             a stored position is not the one in ``begin``: nothing was changed.
+        RefusedRecords
+            a record makes a row that a table refuses: nothing was changed.
         """
+        try:
+            self._apply(records, begin)
+        except (psycopg.DataError, psycopg.IntegrityError, ArithmeticError, ValueError, KeyError, TypeError) as error:
+            raise RefusedRecords(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}") from error
+
+    def _apply(self, records: Sequence[Record[Any]], begin: Mapping[tuple[str, int], int]) -> None:
         with translated(), self.connection.transaction():
             self._move_positions(records, begin)
             rows = Rows()
@@ -191,8 +203,10 @@ def _as_folded(row: Row) -> Row:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """PostgreSQL's errors as ours, once, at this door."""
+    """PostgreSQL's errors as ours, once, at this door. What says that a value is at fault is not its, and passes."""
     try:
         yield
+    except (psycopg.DataError, psycopg.IntegrityError):
+        raise
     except psycopg.Error as error:
         raise InfrastructureError(f"PostgreSQL: {' '.join(str(error).split())[:500]}") from error

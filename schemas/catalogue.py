@@ -98,6 +98,7 @@ OTHERS: tuple[type[Event], ...] = (
     market.Tick,
     market.Signal,
     control.DeadLetter,
+    control.DeadLetterRedriven,
     control.AccountSnapshot,
     journal.AgentCheckpointed,
 )

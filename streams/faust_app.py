@@ -22,12 +22,10 @@ import faust
 
 from skeet.config import Settings
 from skeet.connections.kafka import aiokafka_options
-from skeet.core.control import DeadLetter
-from skeet.core.errors import DecodeError, InfrastructureError, UnknownEvent
-from skeet.core.ids import derive_id
+from skeet.core.errors import InfrastructureError, InvalidInput, UnknownEvent
 from skeet.core.market import Quote, Trade
-from skeet.core.record import Meta, Out, Record, TopicPosition
-from skeet.core.values import NS_PER_MS, NS_PER_S, AccountId, PrincipalId, TenantId, exact_arithmetic
+from skeet.core.record import Out, Record, TopicPosition
+from skeet.core.values import NS_PER_MS, NS_PER_S, exact_arithmetic
 from skeet.health import HEALTH
 from skeet.metrics import counter, histogram
 from skeet.process import DRAIN_DEADLINE_S, StopSignal, announce_ready, logger
@@ -44,12 +42,13 @@ from skeet.streams.crash_points import (
     CrashPoint,
     reach,
 )
+from skeet.streams.door import Door, RawRecord, dead_letter
 from skeet.streams.faust_driver import HeldPositions, HostedTransport
 from skeet.streams.journaling import CHECKPOINT_EVERY_S, JournalWriter
 from skeet.streams.kafka import group_name, producer
 from skeet.streams.outbox import Outbox
 from skeet.streams.stages import Partition, Resume, Resumed, Stage
-from skeet.streams.topics import DEAD_LETTERS, TOPIC_BY_NAME, PartitionedBy, topic_name
+from skeet.streams.topics import TOPIC_BY_NAME, PartitionedBy, topic_name
 
 COMMIT_INTERVAL_S = 0.5
 """How far behind the work the committed positions are: what a kill repeats, at most."""
@@ -107,6 +106,7 @@ class FaustHost:
         self._codec = codec
         self._plan = plan
         self._prefix = settings.kafka.topic_prefix
+        self._door = Door(settings.kafka, codec)
         self._stages = tuple(plan.stages)
         self._readers = self._routes()
         self._keys = {self._prefix + name: key for name, key in plan.keys.items()}
@@ -282,14 +282,16 @@ class FaustHost:
         wanted = self._keys.get(message.topic)
         if wanted is not None and message.key != wanted:
             return ()
+        raw = self._raw(message)
         try:
-            record = self._record(message)
-        except DecodeError as error:
-            return (self._dead_letter(message, error),)
-        except UnknownEvent as error:
-            if TOPIC_BY_NAME[message.topic.removeprefix(self._prefix)].partitioned_by is PartitionedBy.ACCOUNT:
+            record = self._door.record(raw)
+        except InvalidInput as error:
+            if isinstance(error, UnknownEvent) and TOPIC_BY_NAME[raw.at.topic].partitioned_by is PartitionedBy.ACCOUNT:
                 raise
-            return (self._dead_letter(message, error),)
+            logger().warning("dead letter", at=str(raw.at), cause=str(error))
+            self._dead_letters.inc()
+            return (dead_letter(self._plan.role, raw, error),)
+        self._observe(record)
         if self._journal is not None:
             self._journal.merged(record.at.topic, record.at.partition, record.at.offset)
         outs: list[Out[Any]] = []
@@ -304,47 +306,22 @@ class FaustHost:
         self._states[index], outs = self._stages[index].machine.step(self._states[index], record)
         return outs
 
-    def _record(self, message: Any) -> Record[Any]:
-        event, meta = self._codec.decode(message.value or b"")
-        at = TopicPosition(message.topic.removeprefix(self._prefix), message.partition, message.offset)
-        log_ns = round((message.timestamp or 0) * 1000) * NS_PER_MS
+    def _observe(self, record: Record[Any]) -> None:
+        event = record.event
         if (
             self._frame_to_log is not None
             and isinstance(event, Trade | Quote)
             and not getattr(event, "backfilled", False)
         ):
-            self._frame_to_log.observe(max(0, log_ns - event.ts_init) / NS_PER_S)
-        return Record(event=event, meta=meta, at=at, log_ns=log_ns)
+            self._frame_to_log.observe(max(0, record.log_ns - event.ts_init) / NS_PER_S)
 
-    def _dead_letter(self, message: Any, error: Exception) -> Out[Any]:
-        topic = message.topic.removeprefix(self._prefix)
-        identity = derive_id("dead-letter", self._plan.role, topic, message.partition, message.offset)
-        at_ns = round((message.timestamp or 0) * 1000) * NS_PER_MS
-        self._dead_letters.inc()
-        logger().warning(
-            "dead letter", topic=topic, partition=message.partition, offset=message.offset, cause=str(error)
-        )
-        letter = DeadLetter(
-            role=self._plan.role,
-            topic=topic,
-            partition=message.partition,
-            offset=message.offset,
+    def _raw(self, message: Any) -> RawRecord:
+        return RawRecord(
+            at=TopicPosition(message.topic.removeprefix(self._prefix), message.partition, message.offset),
             key=message.key or b"",
             value=message.value or b"",
-            cause=f"{type(error).__name__}: {error}",
+            log_ns=round((message.timestamp or 0) * 1000) * NS_PER_MS,
         )
-        meta = Meta(
-            event_id=identity,
-            tenant_id=TenantId(""),
-            account_id=AccountId(""),
-            principal_id=PrincipalId(self._plan.role),
-            correlation_id=identity,
-            causation_id=identity,
-            cause_at=f"{topic}/{message.partition}/{message.offset}",
-            ts_event=at_ns,
-            ts_init=at_ns,
-        )
-        return Out(topic=DEAD_LETTERS.name, key=topic, event=letter, meta=meta)
 
     # The journal: an agent's merge order goes before its outputs, its checkpoints behind them.
 

@@ -8,13 +8,14 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from skeet.config import Settings
-from skeet.core.errors import DecodeError, InfrastructureError, UnknownEvent
+from skeet.core.errors import InfrastructureError, InvalidInput
 from skeet.core.record import Record
 from skeet.core.values import NS_PER_MS
 from skeet.health import HEALTH
 from skeet.schemas.codec import Codec
+from skeet.streams.door import Door
 from skeet.streams.kafka import consumer
-from skeet.streams.reading import record_of, watermarks_of
+from skeet.streams.reading import watermarks_of
 
 Partition = tuple[str, int]
 """The broker's topic name, and the partition."""
@@ -62,15 +63,14 @@ def records_between(
     client = consumer(settings, "skeet-ranges", enable_partition_eof=True)
     try:
         client.assign([TopicPartition(t, p, first) for (t, p), (first, _) in pending.items()])
-        yield from _messages(client, codec, settings.kafka.topic_prefix, pending, keys or {})
+        yield from _messages(client, Door(settings.kafka, codec), pending, keys or {})
     finally:
         client.close()
 
 
 def _messages(
     client: Consumer,
-    codec: Codec,
-    prefix: str,
+    door: Door,
     pending: dict[Partition, tuple[int, int]],
     keys: Mapping[str, bytes],
 ) -> Iterator[Record[Any]]:
@@ -97,8 +97,8 @@ def _messages(
             if message.offset() >= end or message.key() != keys.get(partition[0], message.key()):
                 continue
             try:
-                yield record_of(codec, message, prefix)
-            except (DecodeError, UnknownEvent):
+                yield door.message(message)
+            except InvalidInput:
                 continue
 
 

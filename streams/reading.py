@@ -13,11 +13,13 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from skeet.config import Settings
-from skeet.core.errors import InfrastructureError
+from skeet.core.errors import InfrastructureError, InvalidInput
 from skeet.core.record import Record, TopicPosition
 from skeet.core.values import NS_PER_MS
 from skeet.health import HEALTH
+from skeet.process import logger
 from skeet.schemas.codec import Codec
+from skeet.streams.door import Door
 from skeet.streams.kafka import consumer
 from skeet.streams.topics import Topic, partition_count, topic_name
 
@@ -140,7 +142,12 @@ def messages_until_end(
 def records_until_end(
     settings: Settings, codec: Codec, topics: Iterable[Topic], start: Mapping[Partition, int] | None = None
 ) -> Iterator[Record[Any]]:
-    """:func:`messages_until_end` of whole topics, decoded."""
-    prefix = settings.kafka.topic_prefix
+    """:func:`messages_until_end` of whole topics, decoded. What is no record of its topic is left out with a warning: the
+    role that answers for the topic writes its dead letter."""
+    door = Door(settings.kafka, codec)
     for message in messages_until_end(settings, partitions_of(settings, topics), start):
-        yield record_of(codec, message, prefix)
+        try:
+            yield door.message(message)
+        except InvalidInput as error:
+            at = f"{message.topic()}/{message.partition()}/{message.offset()}"
+            logger().warning("unreadable record left out", at=at, cause=str(error))

@@ -17,6 +17,8 @@ from skeet.streams.topics import TENANT_EVENTS, TENANT_TOPICS, TOPICS, Topic, of
 if TYPE_CHECKING:
     from confluent_kafka.schema_registry import SchemaRegistryClient
 
+NOT_FOUND = 404
+
 
 def subject_of(topic: Topic, event_class: type[Event], prefix: str) -> str:
     """TopicRecordName: the broker's topic name, a dash, the record's full name."""
@@ -111,7 +113,17 @@ def _codec(settings: Settings, *, register: bool) -> Codec:
         try:
             text = client.get_schema(schema_id).schema_str
         except SchemaRegistryError as error:
+            if error.http_status_code != NOT_FOUND:
+                raise InfrastructureError(f"registry {settings.registry.url}: {error}") from error
             raise InvalidInput(error.error_message) from error
-        return dict(json.loads(text or "{}"))
+        except Exception as error:  # whatever its HTTP client raises; an id nobody could ask about is not a bad one
+            raise InfrastructureError(f"registry {settings.registry.url}: {error!r}") from error
+        return _as_record(text or "{}")
 
     return Codec(ids, fetch)
+
+
+def _as_record(text: str) -> Mapping[str, Any]:
+    """The schema as a record's; one of another kind (a bare string's) has no name, and so is no event of ours."""
+    schema = json.loads(text)
+    return schema if isinstance(schema, dict) else {}

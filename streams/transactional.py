@@ -18,7 +18,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from skeet.config import Settings
-from skeet.core.errors import InfrastructureError
+from skeet.core.errors import InfrastructureError, InvalidInput
 from skeet.core.record import Out
 from skeet.metrics import counter
 from skeet.process import logger
@@ -45,6 +45,8 @@ allows by default (``group.min.session.timeout.ms``): six seconds of silence, th
 under ten. A pause that long (a laptop asleep, a machine that swaps) costs one needless hand-over, which loses nothing."""
 NEW_TOPICS_MS = 2_000
 """A new tenant's topics are found this late by a member that reads all tenants' (librdkafka's default: 5 minutes)."""
+MAX_WRITTEN_BYTES = 900_000
+"""Brokers take 1 MiB with everything around it (``message.max.bytes``), and refuse the rest for ever."""
 BATCH_LIMIT = 500
 """Records of one poll, and so of one transaction's inputs."""
 
@@ -69,11 +71,13 @@ def encode(codec: Codec, out: Out[Any]) -> Encoded:
     Raises
     ------
     InvalidInput
-        see :meth:`Codec.encode`.
+        see :meth:`Codec.encode`; or it is longer than the broker takes, which would end the transaction's process.
     """
-    return Encoded(
-        topic=out.topic, key=out.key.encode(), value=codec.encode(out.event, out.meta), partition=out.partition
-    )
+    value = codec.encode(out.event, out.meta)
+    if len(value) > MAX_WRITTEN_BYTES:
+        kind = type(out.event).__name__
+        raise InvalidInput(f"{kind} for {out.topic} has {len(value)} bytes; expected at most {MAX_WRITTEN_BYTES}")
+    return Encoded(topic=out.topic, key=out.key.encode(), value=value, partition=out.partition)
 
 
 class Transactor:

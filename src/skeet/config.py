@@ -9,18 +9,31 @@ directory (the addresses of what ``skeet up`` started; written by the supervisor
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from tomllib import TOMLDecodeError
+from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NestedSecretsSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
 from pydantic_settings.sources import TomlConfigSettingsSource
 
 from skeet.core.errors import Damaged, InvalidInput
 
 MIB = 1024 * 1024
+
+
+def _plain_decimal(text: str) -> str:
+    """A limit is text, so that no float ever touches it."""
+    if not re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,18})?", text):
+        raise ValueError("expected a plain decimal number such as 1000 or 0.25")
+    return text
+
+
+PlainDecimal = Annotated[str, AfterValidator(_plain_decimal)]
 
 
 def default_data_dir() -> Path:
@@ -161,8 +174,8 @@ class StrategySettings(Section):
 class RiskSettings(Section):
     """Defaults for accounts without limits of their own (``skeet limits set``)."""
 
-    max_quantity: str = Field("1000", description="largest order quantity in base units")
-    max_notional: str = Field("1000000", description="largest order value in quote units")
+    max_quantity: PlainDecimal = Field("1000", description="largest order quantity in base units")
+    max_notional: PlainDecimal = Field("1000000", description="largest order value in quote units")
     reference_max_age_ms: int = Field(5_000, ge=1, description="older reference data denies orders")
     collar_bps: int = Field(200, ge=1, le=10_000, description="market orders become limits this far from the reference")
 
@@ -276,7 +289,7 @@ class Settings(BaseSettings):
     )
     tenant: str = Field("main", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="tenant that the CLI acts for")
     principal: str = Field("operator", description="who the CLI acts as, recorded in commands")
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
     allow_live: bool = Field(False, description="SKEET_ALLOW_LIVE=1 lets orders go to hosts that are not loopback")
     disk_budget: ByteSize = Field(
         ByteSize(20 * 1024 * MIB),
@@ -360,6 +373,8 @@ def load_settings(**overrides: Any) -> Settings:
     _check_toml(Path(overrides.get("data") or default_data_dir()))
     try:
         return Settings(**overrides)
+    except (TOMLDecodeError, SettingsError, UnicodeDecodeError, OSError) as error:
+        raise InvalidInput(_what_was_wrong(error)) from error
     except ValidationError as error:
         first = error.errors()[0]
         name = "SKEET_" + "__".join(str(part) for part in first["loc"]).upper()
@@ -377,3 +392,16 @@ def _check_toml(data: Path) -> None:
             if path == users:
                 raise InvalidInput(f"{path} cannot be read: {error}; correct it, or move it away") from error
             raise Damaged(f"{path} cannot be read: {error}; delete it, `skeet up` writes it anew") from error
+
+
+_SECRET = re.compile("DSN|PASSWORD|TOKEN|KEY|SECRET")
+"""Variables of these names are never printed."""
+
+
+def _what_was_wrong(error: Exception) -> str:
+    """A variable whose text is no JSON where a list or an object is expected."""
+    found = re.search(r'value for field "(\w+)"', str(error))
+    section = f"SKEET_{found[1].upper()}" if found else "SKEET_"
+    near = sorted(name for name in os.environ if name.startswith(section) and not _SECRET.search(name))
+    listed = ", ".join(f"{name} is {os.environ[name]!r}" for name in near) or str(error)
+    return f'{listed}: expected JSON where it is a list or an object, such as ["BTC/USDT"]; see `skeet config show`'

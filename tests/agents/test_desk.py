@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from skeet.core.record import Record
 from skeet.core.values import (
     NS_PER_S,
 )
+from skeet.schemas.golden import sample
 from skeet.streams.partitioner import partition_of
 from skeet.streams.topics import (
     COMMANDS,
@@ -132,6 +134,20 @@ def test_unreadable_input_is_a_dead_letter_and_halts_its_account_while_others_go
     assert (letter.value, letter.topic, letter.role) == (b"no record of ours", COMMANDS.name, "desk")
     assert floor.events("alice")[-1] == "AccountHalted"
     assert floor.events(other) == ["AccountOpened", "FundsDeposited"]
+
+
+def test_fill_among_the_commands_is_poison(floor: Floor, desk: Desk) -> None:
+    """Whoever may command must never be able to forge a fill."""
+    floor.opened("alice")
+    order_id = floor.order("alice")
+    work(desk, 3)
+    forged = dataclasses.replace(sample(reports.FillReported), order_id=order_id)
+    floor.publish(COMMANDS.name, "alice", forged, floor.meta("alice"))
+    work(desk, 1)
+    (letter,) = floor.letters()
+    assert "FillReported does not belong into orders.commands.v1" in letter.cause
+    assert floor.events("alice")[-1] == "AccountHalted"
+    assert "OrderFilled" not in floor.events("alice")
 
 
 def test_record_under_another_accounts_key_is_a_dead_letter(floor: Floor, desk: Desk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from decimal import Decimal
 from typing import Any
 
@@ -65,6 +66,38 @@ def test_deposit_with_a_used_reference_is_booked_once(account: Account) -> None:
 
 def test_deposit_of_nothing_is_denied(account: Account) -> None:
     account.when(account.deposit("-1", ref="r2")).then_denied("format")
+
+
+def test_deposits_never_add_up_to_more_than_a_store_holds(account: Account) -> None:
+    largest = "1000000000000000000"
+    for number in range(10):
+        account.when(account.deposit(largest, "BIG", ref=f"r{number}")).then(FundsDeposited)
+    account.when(account.deposit("1", "BIG", ref="one more")).then_denied("balance")
+    account.when(account.deposit("1000000000000000001", "MORE", ref="too large")).then_denied("format")
+    assert account.balance("BIG") == (Decimal("1e19"), 0)
+
+
+def test_deposit_that_cannot_be_recorded_is_refused_with_every_flaw(account: Account) -> None:
+    breaches = account.when(account.deposit("1", "A\0", ref="r" * 501)).then_denied("format", "format")
+    assert all(len(breach.observed) <= 500 for breach in breaches)
+
+
+def test_order_that_cannot_be_recorded_is_denied_and_recorded_cut(account: Account) -> None:
+    order, meta = account.submit()
+    wild = dataclasses.replace(order, quantity=Decimal("99999999999999999999"), rule="x" * 900_000, book_id="a\0b")
+    account.when((wild, meta)).then_denied("format", "format", "format", "format")
+    event: Any = account.decided[0]
+    assert (event.quantity, len(event.rule), event.book_id) == (Decimal("1e18"), 500, "a\ufffdb")
+
+
+def test_notional_finer_than_an_account_holds_is_denied_not_an_error(account: Account) -> None:
+    account.with_instrument(
+        tick_size=Decimal(0), step_size=Decimal(0), min_quantity=Decimal(0), min_notional=Decimal(0)
+    )
+    (breach,) = account.when(account.submit(quantity="0.0000000000000001", price="99.0000000001")).then_denied(
+        "balance"
+    )
+    assert "18 decimal places" in breach.detail
 
 
 def test_buy_reserves_its_cost_with_the_taker_fee(account: Account) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import multiprocessing
+
 import pytest
 
+from skeet.local import clickhouse_protocol
 from skeet.local.clickhouse_protocol import (
     ProtocolError,
     code_of,
@@ -84,3 +88,24 @@ def test_code_is_read_from_the_message() -> None:
 
 def test_literal_is_escaped() -> None:
     assert literal("a'b\\") == "'a\\'b\\\\'"
+
+
+def _read_comments() -> None:
+    statement_of({}, b"/**/" * 60 + b"x")
+
+
+def test_comments_before_a_query_are_read_once() -> None:
+    """Tried in every way, sixty of them would take longer than the machine lasts: so another process tries."""
+    process = multiprocessing.get_context("fork").Process(target=_read_comments, daemon=True)
+    process.start()
+    process.join(20)
+    alive = process.is_alive()
+    process.kill()
+    assert not alive, "still reading"
+
+
+def test_a_body_that_inflates_beyond_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clickhouse_protocol, "MAX_BODY_BYTES", 100_000)
+    assert len(decoded(gzip.compress(b"0" * 100_000), "gzip")) == 100_000
+    with pytest.raises(ProtocolError, match="gzip"):
+        decoded(gzip.compress(b"0" * 100_001), "gzip")

@@ -130,11 +130,16 @@ def instrument() -> Out[Any]:
 
 
 def storable(event_class: type[Event]) -> Any:
-    """A sample event whose scales are scales."""
+    """A sample event whose scales are scales, and whose limits are amounts that may be."""
     event: Any = sample(event_class)
     scales = {f.name: 2 for f in dataclasses.fields(event) if f.name in ("price_scale", "size_scale")}
     json_text = {"parameters": "{}"} if event_class is control.StrategyStarted else {}
-    return dataclasses.replace(event, **scales, **json_text)
+    limits = (
+        {"max_quantity": Decimal("1.5"), "max_notional": Decimal("0.000000000000000001")}
+        if event_class is control.LimitsSet
+        else {}
+    )
+    return dataclasses.replace(event, **scales, **json_text, **limits)
 
 
 def publish(settings: Settings, outs: list[Out[Any]]) -> None:

@@ -58,11 +58,11 @@ def deposit(
 ) -> None:
     """Pay in at the simulated exchange, then book it here under the exchange's transfer id."""
     settings = _acting_for(tenant)
-    owner, value = arguments.account_id(account), arguments.amount("AMOUNT", amount)
+    owner, value, code = arguments.account_id(account), arguments.amount("AMOUNT", amount), arguments.asset(asset)
     client_key, now_ns = key or fresh_key(), time.time_ns()
     # The venue first: if we die in between, repeating with the key books what is there, and nothing twice.
-    transfer_id = ExchangeAdmin(settings).transfer(owner, arguments.asset(asset), value, client_key)
-    command = Deposit(asset=asset, amount=value, external_ref=f"{VENUE}:{transfer_id}", **validity(now_ns))
+    transfer_id = ExchangeAdmin(settings).transfer(owner, code, value, client_key)
+    command = Deposit(asset=code, amount=value, external_ref=f"{VENUE}:{transfer_id}", **validity(now_ns))
     with Desk(settings) as desk:
         record = desk.ask(command, command_meta(settings, owner, client_key, now_ns))
     _report(record, f"{amount} {asset} on {owner}, transfer {transfer_id}, key {client_key}", as_json=as_json)

@@ -13,8 +13,8 @@ from skeet.core.values import AMOUNT_SCALE
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-MAX_WHOLE_DIGITS = 20
-"""decimal(38,18) on the wire leaves twenty digits before the point."""
+MAX_WHOLE_DIGITS = 18
+"""decimal(38,18) on the wire leaves twenty digits before the point; two of them are kept for sums (core/admission.py)."""
 
 _AMOUNT = re.compile(r"[0-9]+(\.[0-9]+)?")
 _ACCOUNT = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaException, Message, TopicPartition
 
 from skeet.config import Settings
 from skeet.core.accounts import OrderAuthorized, OrderFilled
-from skeet.core.errors import DecodeError, UnknownEvent
+from skeet.core.errors import InvalidInput
 from skeet.streams.kafka import consumer
 from skeet.streams.ranges import watermarks
 from skeet.streams.reading import partitions_of, record_of
@@ -95,6 +95,6 @@ class TradeWatch(Trades):
     def _read(self, message: Message) -> None:
         try:
             record = record_of(self._codec, message, self._settings.kafka.topic_prefix)
-        except (DecodeError, UnknownEvent):
+        except InvalidInput:
             return
         self.take(record.event, record.log_ns)

@@ -13,6 +13,7 @@ from skeet.cli.desk import DECISION_DEADLINE_S, command_meta, fresh_key
 from skeet.cli.log import POLL_S
 from skeet.config import Settings
 from skeet.core.accounts import ControlApplied
+from skeet.core.controls import NEWER, TURNED_AWAY
 from skeet.core.errors import InfrastructureError, InvalidInput
 from skeet.core.record import Event, Out, Record
 from skeet.schemas.codec import Codec
@@ -70,8 +71,13 @@ def _await_echo(client: Any, codec: Codec, settings: Settings, control_offset: i
         message = client.poll(POLL_S)
         if message is None or message.error() is not None:
             continue
-        record = record_of(codec, message, settings.kafka.topic_prefix)
+        try:
+            record = record_of(codec, message, settings.kafka.topic_prefix)
+        except InvalidInput:
+            continue
         if isinstance(record.event, ControlApplied) and record.event.control_offset >= control_offset:
+            if record.event.control_offset == control_offset and record.event.control_event in (TURNED_AWAY, NEWER):
+                raise InvalidInput("the desk did not accept the event: `skeet dead-letters list` says why")
             missing.discard(record.at.partition)
     if missing:
         raise InfrastructureError(

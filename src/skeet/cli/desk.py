@@ -13,7 +13,7 @@ from skeet.cli.log import POLL_S
 from skeet.config import Settings
 from skeet.core.accounts import AccountHalted, DuplicateIgnored
 from skeet.core.commands import Command
-from skeet.core.errors import InfrastructureError
+from skeet.core.errors import InfrastructureError, InvalidInput
 from skeet.core.ids import outside_command_id
 from skeet.core.record import Meta, Out, Record
 from skeet.core.values import NS_PER_MS, NS_PER_S, AccountId, EventId, PrincipalId, TenantId
@@ -112,7 +112,11 @@ class Desk:
             if message is None or message.error() is not None:
                 continue
             if message.key() == account_id.encode():
-                yield record_of(self._codec, message, self._settings.kafka.topic_prefix)
+                try:
+                    record = record_of(self._codec, message, self._settings.kafka.topic_prefix)
+                except InvalidInput:  # no event of the desk
+                    continue
+                yield record
 
     def _earlier(self, command_id: EventId) -> Record[Any] | None:
         records = records_until_end(self._settings, self._codec, [topics.ACCOUNT_EVENTS])

@@ -46,6 +46,9 @@ def replay_command(
         drop_seed=drop_seed,
         drop_rate=drop_rate,
     )
+    for path in files:
+        if not path.is_file():
+            raise InvalidInput(f"FILES names {str(path)!r}, which is no file; expected recorded captures")
     settings = load_settings()
     apply_topics(settings)
     if as_json:

@@ -47,8 +47,10 @@ def set_limits(
     """Set limits of a scope; what is not named stays as it is. Confirmed once every partition of the desk acts on it."""
     if max_quantity is None and max_notional is None:
         raise InvalidInput("nothing to set: give --max-quantity, --max-notional or both")
-    settings = load_settings()
     name = control.scope(scope)
+    for field, text in (("--max-quantity", max_quantity), ("--max-notional", max_notional)):
+        _limit(field, text, None)  # what was typed is judged before anybody is asked
+    settings = load_settings()
     before = current(settings).get(name)
     event = LimitsSet(
         scope=name,

@@ -69,7 +69,7 @@ def start_offsets(settings: Settings, topic: Topic, start: str) -> tuple[dict[Pa
                 p: client.get_watermark_offsets(TopicPartition(*p), timeout=QUERY_TIMEOUT_S) for p in partitions
             }
             return {p: max(low, high - last - 1) for p, (low, high) in low_high.items()}, last
-        time_ms = _parse_time(start) // NS_PER_MS
+        time_ms = parse_time(start, "--from", "beginning, end, -N, or a UTC time such as 2026-01-31T14:05") // NS_PER_MS
         asked = [TopicPartition(topic_name, number, time_ms) for topic_name, number in partitions]
         found = client.offsets_for_times(asked, timeout=QUERY_TIMEOUT_S)
         return {(at.topic, at.partition): at.offset for at in found}, None
@@ -77,16 +77,20 @@ def start_offsets(settings: Settings, topic: Topic, start: str) -> tuple[dict[Pa
         client.close()
 
 
-def _parse_time(text: str) -> int:
-    """Nanoseconds since the epoch of ISO 8601 text (UTC unless it says otherwise)."""
+def parse_time(text: str, field: str, expected: str) -> int:
+    """Nanoseconds since the epoch of ISO 8601 text (UTC unless it says otherwise).
+
+    Raises
+    ------
+    InvalidInput
+        it is none; the message names the field and what is expected.
+    """
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidInput(
-            f"--from is {text!r}; expected beginning, end, -N, or a UTC time such as 2026-01-31T14:05"
-        ) from None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return int(aware.timestamp() * 1000) * NS_PER_MS
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return int(aware.timestamp() * 1000) * NS_PER_MS
+    except (ValueError, OverflowError):
+        raise InvalidInput(f"{field} is {text!r}; expected {expected}") from None
 
 
 def read_to_end(

@@ -44,6 +44,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("topics", "skeet.cli.topics:app", "The table of topics against the broker.", OPERATING),
     Entry("access", "skeet.cli.access:app", "Who may read and write which topic.", OPERATING),
     Entry("config", "skeet.cli.config:app", "The settings in force.", OPERATING),
+    Entry("dead-letters", "skeet.cli.dead_letters:app", "Records turned away: list, show, send again.", OPERATING),
     Entry("projection", "skeet.cli.projection:app", "Read tables: status, checksum, rebuild.", OPERATING),
     Entry("archive", "skeet.cli.archive:app", "Sealed market records, and the disk budget.", OPERATING),
     Entry("feed", "skeet.cli.feed:app", "Market data: replay recorded sessions.", OPERATING),

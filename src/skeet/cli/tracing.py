@@ -21,6 +21,8 @@ from skeet.streams.topics import topic_name
 MAX_CAUSES = 10
 """A chain of causes is four long; one that does not end is a mistake in the data."""
 
+MAX_OFFSET = 2**63 - 1
+
 SHOWN = (
     "instrument_id", "name", "interval", "rule", "side", "order_type", "quantity", "limit_price", "price", "size", "close",
     "status", "liquidity", "fee", "fee_asset", "filled_quantity", "reference_bid", "reference_ask", "venue_order_id", "trade_id",
@@ -76,7 +78,10 @@ class Tracer:
         for message in messages_until_end(self._settings, places):
             # The id stands as text in every record that concerns the order: most records are never decoded.
             if order_id.encode() in (message.value() or b""):
-                record = record_of(self._codec, message, self._settings.kafka.topic_prefix)
+                try:
+                    record = record_of(self._codec, message, self._settings.kafka.topic_prefix)
+                except InvalidInput:  # bytes that only look like a record of the order
+                    continue
                 if _names(record, order_id):
                     found.append(record)
         return sorted(found, key=lambda record: (record.log_ns, record.at))
@@ -94,9 +99,12 @@ class Tracer:
         return causes
 
     def _at(self, position: str) -> Record[Any] | None:
-        name, partition, offset = position.rsplit("/", 2)
+        name, _, place_text = position.partition("/")
+        partition, _, offset = place_text.partition("/")
         topic = topics.TOPIC_BY_NAME.get(name)
-        if topic is None:
+        if topic is None or not (partition.isdecimal() and offset.isdecimal()):
+            return None  # a command may name any cause
+        if int(partition) >= topics.partition_count(topic, self._settings.kafka) or int(offset) > MAX_OFFSET:
             return None
         place: Partition = (topic_name(topic, self._settings.kafka), int(partition))
         for message in messages_until_end(self._settings, [place], {place: int(offset)}):

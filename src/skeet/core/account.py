@@ -22,6 +22,7 @@ from skeet.core.accounts import (
     OrderAuthorized,
     OrderDenied,
 )
+from skeet.core.admission import MAX_BALANCE, flaws, recordable_amount, recordable_text
 from skeet.core.commands import CancelAllOrders, CancelOrder, Command, Deposit, OpenAccount, SubmitOrder
 from skeet.core.control import KillSwitchSet
 from skeet.core.controls import scopes_of
@@ -101,16 +102,18 @@ def _open_account(state: AccountState, command: OpenAccount, meta: Meta, context
     breaches = list(check_validity(command, context.now_ns))
     if state.opened:
         breaches.append(_breach("account", "the account is already open", state.account_id, "a new account id"))
+    breaches += _flaws(command)
     if not command.venue:
         breaches.append(_breach("format", "an account needs a venue", "", "a venue's name"))
     return _denied(command, meta, breaches) or (AccountOpened(venue=command.venue, label=command.label),)
 
 
 def _deposit(state: AccountState, command: Deposit, meta: Meta, context: Context) -> Decision:
+    sound = _flaws(command)
     known = state.external_refs.get(command.external_ref)
-    if known == deposit_text(command.asset, command.amount) and state.tenant_id == meta.tenant_id:
+    if not sound and known == deposit_text(command.asset, command.amount) and state.tenant_id == meta.tenant_id:
         return (DuplicateIgnored(duplicate_of=command.external_ref, input=type(command).__name__),)
-    breaches = [*check_account(standing(state, meta)), *check_validity(command, context.now_ns)]
+    breaches = [*check_account(standing(state, meta)), *check_validity(command, context.now_ns), *sound]
     if known is not None:
         detail = "the reference was already used for another deposit"
         breaches.append(_breach("external_ref", detail, command.external_ref, known))
@@ -119,6 +122,9 @@ def _deposit(state: AccountState, command: Deposit, meta: Meta, context: Context
     if not (command.amount.is_finite() and command.amount > ZERO and command.asset):
         observed = f"{command.amount} {command.asset}"
         breaches.append(_breach("format", "a deposit needs an asset and a positive amount", observed, "> 0"))
+    if not breaches and state.balance(command.asset).total + command.amount > MAX_BALANCE:
+        detail = "the balance would be larger than any may be"
+        breaches.append(_breach("balance", detail, str(command.amount), f"{MAX_BALANCE} {command.asset} in all"))
     return _denied(command, meta, breaches) or (
         FundsDeposited(
             asset=command.asset,
@@ -142,15 +148,15 @@ def _order_denied(
     seen = context.reference
     return OrderDenied(
         order_id=meta.event_id,
-        book_id=order.book_id,
-        instrument_id=order.instrument_id,
+        book_id=recordable_text(order.book_id),
+        instrument_id=recordable_text(order.instrument_id),
         status=OrderStatus.DENIED,
         side=order.side,
         order_type=order.order_type,
-        quantity=order.quantity,
-        limit_price=order.limit_price,
-        code_version=order.code_version,
-        rule=order.rule,
+        quantity=recordable_amount(order.quantity),
+        limit_price=None if order.limit_price is None else recordable_amount(order.limit_price),
+        code_version=recordable_text(order.code_version),
+        rule=recordable_text(order.rule),
         breaches=breaches,
         reference_bid=seen.reference.bid if seen else None,
         reference_ask=seen.reference.ask if seen else None,
@@ -218,7 +224,7 @@ def _cancel_all(state: AccountState, command: CancelAllOrders, meta: Meta, conte
 def _cancel_breaches(state: AccountState, command: Command, meta: Meta, context: Context) -> list[Breach]:
     """A halted account may still cancel: that only lowers its risk."""
     account = [breach for breach in check_account(standing(state, meta)) if breach.observed != "halted"]
-    return account + list(check_validity(command, context.now_ns))
+    return [*account, *check_validity(command, context.now_ns), *_flaws(command)]
 
 
 def _cancel(order: OrderState, cancel_id: str) -> CancelAuthorized:
@@ -255,8 +261,16 @@ def _denied(command: Command, meta: Meta, breaches: list[Breach]) -> Decision:
     return (CommandDenied(command_id=meta.event_id, command=type(command).__name__, breaches=tuple(breaches)),)
 
 
+def _flaws(command: Command) -> list[Breach]:
+    """What keeps the command's fields from being recorded as they are."""
+    return [
+        _breach("format", "a field cannot be recorded", flaw, "see the command's schema") for flaw in flaws(command)
+    ]
+
+
 def _breach(control: str, detail: str, observed: str, allowed: str) -> Breach:
-    return Breach(control=control, detail=detail, observed=observed, allowed=allowed)
+    """A reason of a denial. What was observed is the caller's, so it is cut to what can be recorded."""
+    return Breach(control=control, detail=detail, observed=recordable_text(observed), allowed=allowed)
 
 
 DECIDE_COMMAND: dict[type[Command], Callable[[AccountState, Any, Meta, Context], Decision]] = {

@@ -31,6 +31,7 @@ from skeet.core.accounts import (
     Posting,
     ReportIgnored,
 )
+from skeet.core.admission import MAX_AMOUNT
 from skeet.core.errors import InvalidInput
 from skeet.core.ledger import ZERO, Balance, Execution, assets_of, release, settle, share_of
 from skeet.core.orders import CONTRADICTIONS, Trigger, fill_trigger, next_status
@@ -163,6 +164,8 @@ def _filled(state: AccountState, report: reports.FillReported, _: Meta) -> Decis
         raise InvalidInput(
             f"fill {report.trade_id} has quantity {report.quantity} at price {report.price}; expected > 0"
         )
+    if report.quantity * report.price > MAX_AMOUNT or abs(report.fee) > MAX_AMOUNT:
+        raise InvalidInput(f"fill {report.trade_id} moves more than 10^18: {report.quantity} at {report.price}")
     filled = order.filled_quantity + report.quantity
     status = next_status(order.status, fill_trigger(order.quantity, filled))
     if status is None:

@@ -83,6 +83,10 @@ class AccountState:
         """The order, open or lately ended."""
         return self.orders.get(order_id) or self.closed.get(order_id)
 
+    def balance(self, asset: str) -> Balance:
+        """What the account owns of the asset; nothing where it never had any."""
+        return self.balances.get(asset) or Balance()
+
     def free(self) -> dict[str, Decimal]:
         """Free balance by asset."""
         return {asset: balance.free for asset, balance in self.balances.items()}

@@ -79,7 +79,10 @@ class SessionMark(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter(Event):
-    """A record nobody could read: where it stood, its bytes, and why (``dead-letters.v1``)."""
+    """A record nobody could read: where it stood, its bytes, and why (``dead-letters.v1``).
+
+    ``value`` is cut off where it is long; ``size`` is the length of the whole (0: as long as ``value``).
+    """
 
     role: str
     topic: str
@@ -88,6 +91,19 @@ class DeadLetter(Event):
     key: bytes
     value: bytes
     cause: str
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterRedriven(Event):
+    """The original bytes of a dead letter were sent again, to their topic and key, in the transaction that wrote this.
+
+    ``topic``, ``partition`` and ``offset`` are those of the original: every letter about it is answered by this.
+    """
+
+    topic: str
+    partition: int
+    offset: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,11 @@ from skeet.core.control import KillSwitchSet, LimitsSet, StrategyHalted, Strateg
 from skeet.core.record import Event
 
 PLATFORM = "platform"
+TURNED_AWAY = "DeadLetter"
+NEWER = "UnknownEvent"
+"""What ControlApplied names in the place of a record's type: bytes that are no record, or a newer version's decision."""
+NOT_UNDERSTOOD = "~newer"
+"""Where the switch stands that a decision of a newer version sets; no scope that anybody can name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +65,21 @@ def apply_control(control: Control, event: Event, offset: int) -> Control:
             return replace(control, offset=offset)
 
 
+def apply_unreadable(control: Control, at: str, offset: int, *, newer: bool) -> Control:
+    """The control after a record that cannot be acted on. Bytes that are no record decide nothing.
+
+    A decision of a ``newer`` version may be anything, a kill switch too: until that version runs, no order is let out.
+    """
+    if not newer:
+        return replace(control, offset=offset)
+    reason = f"{at} holds a decision that this version does not know; run the version that wrote it"
+    kill = KillSwitchSet(scope=PLATFORM, active=True, cancel_open=False, reason=reason)
+    return replace(control, offset=offset, kills={**control.kills, NOT_UNDERSTOOD: kill})
+
+
 def active_kills(control: Control, tenant_id: str, account_id: str) -> tuple[KillSwitchSet, ...]:
     """The switches that are on for the account, widest scope first."""
-    found = (control.kills.get(scope) for scope in scopes_of(tenant_id, account_id))
+    found = (control.kills.get(scope) for scope in (NOT_UNDERSTOOD, *scopes_of(tenant_id, account_id)))
     return tuple(kill for kill in found if kill is not None and kill.active)
 
 

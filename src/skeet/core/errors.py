@@ -5,6 +5,7 @@ SkeetError
 ├── InvalidInput         the caller's: a bad flag, setting, command or record; the message names field, value, remedy
 │   ├── DecodeError      bytes that are no record of ours (goes to the dead-letter topic with its bytes)
 │   ├── UnknownEvent     a record type this version does not know
+│   ├── MisplacedRecord  a record that can be read and does not belong where it stands (its type, key, partition, content)
 │   └── CredentialError  a server refuses our certificate, name or password, or we its certificate
 ├── VenueError           the venue's: it refused, or its answer makes no sense
 └── InfrastructureError  a broker, store, disk or network that is away: retried with a limit
@@ -49,6 +50,10 @@ class UnknownEvent(InvalidInput):
 
 class CredentialError(InvalidInput):
     """A server and we do not trust each other. The message names the setting to correct, and never holds a secret."""
+
+
+class MisplacedRecord(InvalidInput):
+    """A record of ours that does not belong where it stands: by its type, key, partition, or what its fields hold."""
 
 
 class VenueError(SkeetError):

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
+from decimal import Context as DecimalContext
 
 from skeet.core.accounts import Breach
+from skeet.core.admission import MAX_AMOUNT, flaws, recordable_text
 from skeet.core.commands import MAX_VALIDITY_NS, CancelOrder, Command, SubmitOrder
 from skeet.core.controls import Control, Limits, active_kills, limits_for
-from skeet.core.ledger import reservation
+from skeet.core.ledger import SMALLEST, reservation
 from skeet.core.market import InstrumentDefined, Reference, ReferenceStatus
 from skeet.core.values import NS_PER_MS, NS_PER_S, OrderType, Side, TimeInForce
 
@@ -22,6 +24,8 @@ MAX_CLOCK_AHEAD_NS = 500 * NS_PER_MS
 
 BASIS_POINTS = Decimal(10_000)
 ZERO = Decimal(0)
+ROUNDING = DecimalContext(prec=100)
+"""Only to find out whether digits would be lost: nothing that it gives is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +164,8 @@ def _instrument(order: SubmitOrder, account: Standing, context: Context) -> Iter
 
 
 def _format(order: SubmitOrder, _: Standing, __: Context) -> Iterator[Breach]:
+    for flaw in flaws(order):
+        yield _breach("format", "a field cannot be recorded", flaw, "see the command's schema")
     for name, value in (("side", order.side), ("order_type", order.order_type), ("time_in_force", order.time_in_force)):
         if value.value == "UNKNOWN":
             yield _breach("format", f"{name} is not known", value, "a known value")
@@ -242,6 +248,9 @@ def _balance(order: SubmitOrder, account: Standing, context: Context) -> Iterato
     price = limit_price_of(order, context)
     if context.instrument is None or not _is_positive(price) or price is None or not _is_positive(order.quantity):
         return
+    if not _is_exact(price * order.quantity):
+        yield _breach("balance", "the notional has more than 18 decimal places", price * order.quantity, "18 places")
+        return
     asset, needed = reservation(order.instrument_id, order.side, order.quantity, price, context.instrument.taker_fee)
     free = account.free.get(asset, ZERO)
     if needed > free:
@@ -269,7 +278,13 @@ def _within(name: str, value: Decimal, lowest: Decimal, highest: Decimal) -> Ite
 
 
 def _is_positive(value: Decimal | None) -> bool:
-    return value is not None and value.is_finite() and value > ZERO
+    """Whether there is a number to reckon with; one beyond every bound is none (the format control names it)."""
+    return value is not None and value.is_finite() and ZERO < value <= MAX_AMOUNT
+
+
+def _is_exact(amount: Decimal) -> bool:
+    """Whether an account can hold the amount without losing digits."""
+    return amount == amount.quantize(SMALLEST, rounding=ROUND_DOWN, context=ROUNDING)
 
 
 def _down_to_step(value: Decimal, step: Decimal) -> Decimal:
@@ -282,7 +297,8 @@ def _up_to_step(value: Decimal, step: Decimal) -> Decimal:
 
 
 def _breach(control: str, detail: str, observed: object, allowed: object) -> Breach:
-    return Breach(control=control, detail=detail, observed=_text(observed), allowed=_text(allowed))
+    """A reason of a denial. What was observed is the caller's, so it is cut to what can be recorded."""
+    return Breach(control=control, detail=detail, observed=recordable_text(_text(observed)), allowed=_text(allowed))
 
 
 def _text(value: object) -> str:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 import cramjam
 
+from skeet.core.errors import InvalidInput
+
 NOT_SETTINGS = frozenset(
     {
         "query",
@@ -45,6 +47,11 @@ STATUS_OF_CODE = {
 }
 """HTTP status per ClickHouse error code, as its server answers; the rest is 500."""
 
+MAX_BODY_BYTES = 256 * 1024 * 1024
+"""Of a request without its encoding. An insert of ours has 16 MB; a few bytes can claim to be any number."""
+INFLATES_TO = 8
+"""Bodies mostly inflate to less than this; where not, more room is tried."""
+
 NOT_IMPLEMENTED = 48
 AUTHENTICATION_FAILED = 516
 UNKNOWN_COMPRESSION = 89
@@ -63,7 +70,8 @@ STREAMED_FORMATS = HEADLESS_FORMATS | {
     "TSVWithNamesAndTypes",
 }
 
-_LEADING_NOISE = rb"(?:\s|--[^\n]*\n|/\*.*?\*/)*"
+# Atomic and possessive: forty empty comments before a query would otherwise be tried in 2^40 ways.
+_LEADING_NOISE = rb"(?>\s+|--[^\n]*\n|/\*.*?\*/)*+"
 _INSERT = re.compile(_LEADING_NOISE + rb"INSERT\s+INTO\b", re.IGNORECASE | re.DOTALL)
 _READ = re.compile(_LEADING_NOISE + rb"\(*\s*(SELECT|WITH)\b", re.IGNORECASE | re.DOTALL)
 _KILL = re.compile(_LEADING_NOISE + rb"KILL\s+QUERY\b", re.IGNORECASE | re.DOTALL)
@@ -73,7 +81,7 @@ _QUERY_ID = re.compile(rb"\bquery_id\s*=\s*('(?:[^'\\]|\\.)*')", re.IGNORECASE)
 _CODE = re.compile(r"Code: (\d+)\.")
 
 
-class ProtocolError(Exception):
+class ProtocolError(InvalidInput):
     """A request refused before the engine saw it, with ClickHouse's error code."""
 
     def __init__(self, code: int, message: str) -> None:
@@ -106,7 +114,7 @@ def statement_of(
     With a query in the URL the body is an insert's rows, else the rest of the query; without one it begins the body.
     ``read_only`` is what ClickHouse makes of GET.
     """
-    query = parameters.get("query", "").encode()
+    query = parameters.get("query", "").encode(errors="replace")
     settings = {name: value for name, value in parameters.items() if name not in NOT_SETTINGS}
     query_id = parameters.get("query_id", "")
     if query_id:
@@ -170,15 +178,27 @@ def code_of(message: str) -> int:
 
 
 def decoded(body: bytes, encoding: str) -> bytes:
-    """A request body without its Content-Encoding; ProtocolError for an unknown or broken one."""
+    """A request body without its Content-Encoding; ProtocolError for an unknown or broken one, or one that inflates to more
+    than :data:`MAX_BODY_BYTES`."""
     if not body or encoding in {"", "identity"}:
         return body
     if encoding not in _CODECS:
         raise ProtocolError(NOT_IMPLEMENTED, f"Content-Encoding {encoding!r} is not one of {', '.join(_CODECS)}")
-    try:
-        return bytes(_CODECS[encoding].decompress(body))
-    except cramjam.DecompressionError as error:
-        raise ProtocolError(UNKNOWN_COMPRESSION, f"the body is not {encoding}: {error}") from error
+    room = min(MAX_BODY_BYTES, INFLATES_TO * len(body))
+    while True:
+        target = bytearray(room)
+        try:
+            written = _CODECS[encoding].decompress_into(body, target)
+            return bytes(memoryview(target)[:written])
+        except cramjam.DecompressionError as error:
+            if room >= MAX_BODY_BYTES or not _wants_more(error):
+                raise ProtocolError(UNKNOWN_COMPRESSION, f"the body is not {encoding}: {error}") from error
+        room = min(MAX_BODY_BYTES, room * INFLATES_TO)
+
+
+def _wants_more(error: Exception) -> bool:
+    """Whether only the room was too small; cramjam has no other way to say it."""
+    return "whole buffer" in str(error)
 
 
 def encoded(body: bytes, encoding: str) -> bytes:

@@ -23,7 +23,7 @@ from skeet.core.errors import InfrastructureError, InvalidInput, SkeetError
 from skeet.health import HEALTH
 from skeet.local.ports import LOOPBACK, LOOPBACK_HOSTS, loopback_port, require_free
 from skeet.local.registry_log import RegistryLog
-from skeet.local.registry_state import LogRecord, RegistryError, RegistryState, Version, parse
+from skeet.local.registry_state import LogRecord, RegistryError, RegistryState, Version, is_number, parse
 from skeet.metrics import counter, declare
 from skeet.process import StopSignal, announce_ready, configure_logging, logger
 from skeet.streams.crash_points import REGISTRY_AFTER_APPEND, reach
@@ -149,7 +149,7 @@ class Registry:
         return _json(answer)
 
     def _schema(self, schema_id: str) -> str:
-        if not schema_id.isdigit() or int(schema_id) not in self._state.schemas:
+        if not is_number(schema_id) or int(schema_id) not in self._state.schemas:
             raise RegistryError(404, 40403, f"Schema {schema_id} not found")
         return self._state.schemas[int(schema_id)]
 
@@ -197,7 +197,7 @@ def _requiring(login: Mapping[str, str]) -> Any:
 async def _body(request: web.Request) -> dict[str, Any]:
     try:
         body = json.loads(await request.read())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RegistryError(422, 42201, f"the body is not JSON: {error}") from error
     if not isinstance(body, dict):
         raise RegistryError(422, 42201, "the body must be a JSON object")

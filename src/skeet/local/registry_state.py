@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import avro.errors
 import avro.schema
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
+
+from skeet.core.errors import InvalidInput
 
 DEFAULT_LEVEL = "FULL_TRANSITIVE"
 LEVELS = (
@@ -26,10 +27,12 @@ LEVELS = (
     "FULL_TRANSITIVE",
 )
 
+MAX_DIGITS = 10
+
 Json = dict[str, Any]
 
 
-class RegistryError(Exception):
+class RegistryError(InvalidInput):
     """A refusal in Confluent's terms: HTTP status, error code and message."""
 
     def __init__(self, status: int, code: int, message: str) -> None:
@@ -117,7 +120,7 @@ class RegistryState:
         versions = self.versions(subject)
         if number in {"latest", "-1"}:
             return versions[max(versions)]
-        if not number.isdigit() or int(number) < 1:
+        if not is_number(number) or int(number) < 1:
             raise RegistryError(422, 42202, f"The specified version '{number}' is not a valid version id.")
         if int(number) not in versions:
             raise RegistryError(404, 40402, f"Version {number} not found.")
@@ -172,11 +175,16 @@ class RegistryState:
         ]
 
 
+def is_number(text: str) -> bool:
+    """Whether the text is a version or an id: other digits than ASCII's, or thousands of them, are none."""
+    return text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS
+
+
 def canonical(schema: str) -> str:
     """The schema's JSON without insignificant whitespace: two texts of one schema get one id."""
     try:
         return compact(json.loads(schema))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise RegistryError(422, 42201, f"Invalid schema: not JSON: {error}") from error
 
 
@@ -187,10 +195,11 @@ def compact(value: Any) -> str:
 
 def parse(schema: str) -> avro.schema.Schema:
     """The schema as Avro's own library understands it; RegistryError 42201 otherwise."""
+    text = canonical(schema)
     try:
-        return avro.schema.parse(canonical(schema))
-    except avro.errors.AvroException as error:
-        raise RegistryError(422, 42201, f"Invalid schema: {error}") from error
+        return avro.schema.parse(text)
+    except Exception as error:  # Avro's library raises whatever the JSON led it to
+        raise RegistryError(422, 42201, f"Invalid schema: {type(error).__name__}: {error}") from error
 
 
 def reasons_between(*, old: str, new: str, level: str) -> list[str]:

@@ -16,7 +16,7 @@ from skeet.agents.strategy_loading import code_version, load_strategy, parse_par
 from skeet.agents.strategy_resume import load, save, warm_up_bars
 from skeet.config import Settings
 from skeet.core.control import StrategyHalted, StrategyStarted
-from skeet.core.errors import DecodeError, InvalidInput, UnknownEvent
+from skeet.core.errors import InvalidInput
 from skeet.core.journal import (
     AgentCheckpointed,
     JournalBegun,
@@ -32,8 +32,9 @@ from skeet.core.strategy.machine import InstanceIdentity, InstanceState, Strateg
 from skeet.core.values import AccountId, exact_arithmetic
 from skeet.parity.cursor import Cursors
 from skeet.schemas.codec import Codec
+from skeet.streams.door import Door
 from skeet.streams.ranges import watermarks
-from skeet.streams.reading import messages_until_end, partitions_of, record_of, records_until_end
+from skeet.streams.reading import messages_until_end, partitions_of, records_until_end
 from skeet.streams.topics import ACCOUNT_EVENTS, CHECKPOINTS, CLOCK, COMMANDS, CONTROL, JOURNAL, MARKET_BARS
 from skeet.verify.findings import Check
 
@@ -84,6 +85,7 @@ class AgentsReplay:
         self._settings = settings
         self._codec = codec
         self._check = check
+        self._door = Door(settings.kafka, codec)
         self._started: dict[int, Record[StrategyStarted]] = {}
         self._recorded: dict[str, Recorded] = {}
         self._checkpoints: dict[tuple[str, int, int], Record[AgentCheckpointed]] = {}
@@ -113,7 +115,10 @@ class AgentsReplay:
 
     def _read_control(self) -> None:
         for message in self._messages(CONTROL):
-            record = record_of(self._codec, message, self._settings.kafka.topic_prefix)
+            try:
+                record = self._door.message(message)
+            except InvalidInput:
+                continue  # the desk has written its dead letter
             if isinstance(record.event, StrategyStarted):
                 self._started[record.at.offset] = record
             if isinstance(record.event, StrategyHalted):
@@ -125,8 +130,8 @@ class AgentsReplay:
     def _read_commands(self) -> None:
         for message in self._messages(COMMANDS):
             try:
-                record = record_of(self._codec, message, self._settings.kafka.topic_prefix)
-            except (DecodeError, UnknownEvent):
+                record = self._door.message(message)
+            except InvalidInput:
                 continue  # the desk has written its dead letter
             epoch = getattr(record.event, "epoch", 0)
             if epoch:

@@ -10,13 +10,14 @@ from skeet.agents.desk_outside import risk_rules
 from skeet.agents.desk_snapshots import SnapshotReader
 from skeet.config import Settings
 from skeet.core.account_snapshot import memory_hash
-from skeet.core.errors import DecodeError, UnknownEvent
+from skeet.core.errors import DecodeError, MisplacedRecord, UnknownEvent
 from skeet.core.market import InstrumentDefined
 from skeet.core.record import Record
 from skeet.parity.cursor import Cursors
 from skeet.parity.desk_replay import DeskReplay
 from skeet.schemas.codec import Codec
-from skeet.streams.reading import messages_until_end, record_of, records_until_end
+from skeet.streams.door import Door
+from skeet.streams.reading import messages_until_end, records_until_end
 from skeet.streams.topics import ACCOUNT_EVENTS, INSTRUMENTS, partition_count, topic_name
 from skeet.verify.findings import Check
 
@@ -94,12 +95,15 @@ def combined(hashes: Mapping[str, str]) -> str:
 def _replay_partition(
     settings: Settings, codec: Codec, partition: int, replay: DeskReplay, read: int, progress: Progress
 ) -> int:
+    door = Door(settings.kafka, codec)
     place = (topic_name(ACCOUNT_EVENTS, settings.kafka), partition)
     for message in messages_until_end(settings, [place], {place: 0}):
         raw = message.value() or b""
         try:
-            replay.take(record_of(codec, message, settings.kafka.topic_prefix), raw)
-        except (DecodeError, UnknownEvent) as error:
+            replay.take(door.message(message), raw)
+        except (DecodeError, MisplacedRecord):
+            pass  # not the desk's, which writes whole events or none: its fold leaves it out too
+        except UnknownEvent as error:
             replay.unreadable(f"{ACCOUNT_EVENTS.name}/{partition}/{message.offset()}", error)
         read += 1
         if read % PROGRESS_EVERY == 0:

@@ -26,14 +26,16 @@ from skeet.core.accounts import (
     StateMarked,
 )
 from skeet.core.control import KillSwitchSet
-from skeet.core.controls import Control, Limits, apply_control
+from skeet.core.controls import NEWER, Control, Limits, apply_control, apply_unreadable
 from skeet.core.errors import InvalidInput
 from skeet.core.ids import derive_id
 from skeet.core.market import InstrumentDefined, Reference, ReferenceStatus
 from skeet.core.record import Meta, Record
 from skeet.core.risk import Context, RiskRules, SeenReference
 from skeet.core.values import exact_arithmetic
+from skeet.parity.cursor import parse_position
 from skeet.schemas.codec import HEADER, Codec
+from skeet.streams.door import letter_id
 from skeet.streams.topics import CONTROL
 from skeet.verify.findings import Check
 
@@ -192,7 +194,10 @@ class DeskReplay:
     def _decide_again(self, record: Record[Any], meta: Meta, state: AccountState, raw: bytes) -> bytes:
         """Hold the event against its cause; returns the bytes that deciding again gives."""
         if _is_dead_letter(record.event, meta):
-            self._decisions.count("halts by dead letters, not decided again")
+            self._decisions.count("halts and echoes of dead letters, not decided again")
+            if isinstance(record.event, ControlApplied):
+                offset, newer = record.event.control_offset, record.event.control_event == NEWER
+                self._control = apply_unreadable(self._control, meta.cause_at, offset, newer=newer)
             return raw
         left = self._pending.get(meta.account_id)
         if not left or left[0][1].cause_at != meta.cause_at:
@@ -308,9 +313,13 @@ class DeskReplay:
 
 
 def _is_dead_letter(event: AccountEvent, meta: Meta) -> bool:
-    """Halted because an input could not be processed: there is nothing to decide again."""
-    letter = derive_id("event", derive_id("dead-letter", "desk", meta.cause_at))
-    return isinstance(event, AccountHalted) and meta.causation_id == letter
+    """Halted because an input could not be processed, or a control record echoed that nobody can act on: there is nothing
+    to decide again."""
+    at = parse_position(meta.cause_at)
+    if at is None or not isinstance(event, AccountHalted | ControlApplied):
+        return False
+    earlier = derive_id("event", derive_id("dead-letter", "desk", meta.cause_at))  # how the first desks named it
+    return meta.causation_id in (letter_id("desk", at), earlier)
 
 
 def _mantissa(price: Decimal | None) -> int:

@@ -11,12 +11,11 @@ from collections import deque
 from dataclasses import dataclass
 
 from skeet.agents.feed import FeedPublisher
-from skeet.core.errors import SkeetError
+from skeet.core.errors import DecodeError, SkeetError, UnknownEvent
 from skeet.core.market import GapOpened, MarketDataResumed, MarketDataStale, RawFrame, VenueStatusChanged
 from skeet.core.values import VenueStatus
 from skeet.process import logger
 from skeet.venues.binance.normaliser import Normaliser
-from skeet.venues.binance.parsers import MalformedFrame, UnknownFrame
 
 MAX_WAITING = 50_000
 """Frames between callback and publisher; at this many they are published within the callback (the socket then waits)."""
@@ -113,7 +112,7 @@ class Intake:
         self._sequence += 1
         try:
             normalised = self._normaliser.normalise(text, received_ns, symbol)
-        except (MalformedFrame, UnknownFrame) as error:
+        except (DecodeError, UnknownEvent) as error:
             self.unreadable += 1
             self._publisher.unreadable(self._raw(f"{self._venue}:UNKNOWN", text, received_ns), str(error))
             logger().warning("unreadable frame", cause=str(error))

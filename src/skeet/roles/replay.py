@@ -21,7 +21,7 @@ from pathlib import Path
 from skeet.agents.feed import FeedPublisher
 from skeet.agents.feed_resume import LogEnd, read_log_ends
 from skeet.config import Settings
-from skeet.core.errors import InvalidInput
+from skeet.core.errors import DecodeError, InvalidInput, UnknownEvent
 from skeet.core.market import GapOpened, InstrumentDefined, RawFrame
 from skeet.core.values import NS_PER_S
 from skeet.streams.registry import registered_codec
@@ -29,7 +29,7 @@ from skeet.venues.binance.capture import CapturedFrame, read_capture, stream_cou
 from skeet.venues.binance.dropping import FrameDropper
 from skeet.venues.binance.instruments import definition_from_capture, instrument_id, next_version, unified_symbol
 from skeet.venues.binance.normaliser import LastIds, Normaliser
-from skeet.venues.binance.parsers import MalformedFrame, MarketData, Parser, UnknownFrame
+from skeet.venues.binance.parsers import MarketData, Parser
 
 SAMPLE_FRAMES = 2_000
 """Frames at a file's beginning that tell its symbol and the decimals of its prices; the REST book stands among them."""
@@ -181,7 +181,7 @@ class _Replay:
         )
         try:
             normalised = self._normaliser.normalise(frame.payload, frame.received_ns, file.venue_symbol)
-        except (MalformedFrame, UnknownFrame) as error:
+        except (DecodeError, UnknownEvent) as error:
             self._unreadable(file, frame, raw, error)
             return
         if normalised.fresh:
@@ -259,7 +259,7 @@ def _readable(sample: Sequence[CapturedFrame], venue_symbol: str, venue: str) ->
     for frame in sample:
         try:
             event = parser.parse(frame.payload, frame.received_ns, venue_symbol)
-        except (MalformedFrame, UnknownFrame):
+        except (DecodeError, UnknownEvent):
             continue  # Counted and dead-lettered when the file is replayed.
         if event is not None:
             yield event

@@ -6,12 +6,25 @@ from decimal import Context, Decimal
 
 SCALE = 18
 UNIT: int = 10**SCALE
+LIMIT = 10**38
+MAX_BYTES = 32
 _WIDE = Context(prec=120)
 
 
 def from_avro(raw: bytes | None) -> int | None:
-    """Units of an Avro decimal(38,18) body: a big-endian two's complement integer."""
-    return None if raw is None else int.from_bytes(raw, "big", signed=True)
+    """Units of an Avro decimal(38,18) body: a big-endian two's complement integer.
+
+    Raises
+    ------
+    ValueError
+        it has more than 38 digits: no reader takes such an amount.
+    """
+    if raw is None:
+        return None
+    units = int.from_bytes(raw, "big", signed=True) if len(raw) <= MAX_BYTES else LIMIT
+    if abs(units) >= LIMIT:
+        raise ValueError(f"an amount of {len(raw)} bytes; expected at most 38 digits")
+    return units
 
 
 def from_decimal(value: Decimal | None, scale: int = SCALE) -> int | None:

@@ -116,6 +116,8 @@ def row_text(columns: list[StoredColumn], schema: WriterSchema) -> Callable[[Ent
     ------
     NoRule
         a column of an unknown type.
+
+    What it returns raises ValueError for a record that no row can hold (an amount of more than 38 digits, a scale beyond 18).
     """
     constant: dict[int, str] = {}
     computed: list[tuple[int, Text]] = []
@@ -235,18 +237,24 @@ def _nullable(field: str, kind: str) -> Text:
 
 
 def _mantissa(field: str, scale: str) -> Text:
-    return lambda entry: str(entry.values[field] * POWERS[SCALE - entry.values[scale]])
+    return lambda entry: str(entry.values[field] * _factor(entry.values[scale]))
 
 
 def _mantissas(field: str, scale: str) -> Text:
     def text(entry: Entry) -> str:
-        factor = POWERS[SCALE - entry.values[scale]]
+        factor = _factor(entry.values[scale])
         return ",".join([str(mantissa * factor) for mantissa in entry.values[field]])
 
     return text
 
 
-POWERS = [10**exponent for exponent in range(SCALE + 1)]
+def _factor(scale: int) -> int:
+    if not 0 <= scale <= SCALE:
+        raise ValueError(f"scale {scale}; expected 0 to {SCALE}")
+    return POWERS[SCALE - scale]
+
+
+POWERS: list[int] = [10**exponent for exponent in range(SCALE + 1)]
 
 
 def _float_bits(value: float) -> str:

@@ -10,8 +10,12 @@ from skeet.verify.log import Entry
 
 @dataclass(slots=True)
 class Controls:
-    """Kill switches and limits by scope, strategies by instance; each with the record's offset and type."""
+    """Kill switches and limits by scope, strategies by instance; each with the record's offset and type.
 
+    ``turned_away`` are the offsets that the desk echoed as dead letters: nobody acts on those records.
+    """
+
+    turned_away: frozenset[int] = frozenset()
     kills: dict[str, tuple[int, Values]] = field(default_factory=dict)
     limits: dict[str, tuple[int, Values]] = field(default_factory=dict)
     strategies: dict[str, tuple[int, str, Values]] = field(default_factory=dict)
@@ -19,6 +23,8 @@ class Controls:
     def add(self, entry: Entry) -> None:
         """Take one readable record of the control topic."""
         assert entry.schema is not None
+        if entry.offset in self.turned_away:
+            return
         name, values = entry.schema.name, entry.values
         match name:
             case "KillSwitchSet":

@@ -59,10 +59,11 @@ class History:
             return
         expected = self._expected[place]
         expected.record_crc += zlib.crc32(entry.value)
-        if entry.schema is None:
+        text = self._row(entry)
+        if text is None:
             expected.unreadable += 1
             return
-        crc = zlib.crc32(self._text(entry.topic, entry.schema)(entry).encode())
+        crc = zlib.crc32(text.encode())
         expected.records += 1
         expected.row_crc += crc
         expected.offsets.append(entry.offset)
@@ -137,6 +138,16 @@ class History:
         wanted = self._text(entry.topic, entry.schema)(entry).split(SEPARATOR)
         pairs = zip(columns, stored, wanted, strict=False)
         return ", ".join(f"{c.name} is {s!r}, expected {w!r}" for c, s, w in pairs if s != w) or "more than one column"
+
+    def _row(self, entry: Entry) -> str | None:
+        """The canonical text of the record's row; None for what must stand among the unreadable records."""
+        if entry.schema is None:
+            return None
+        text = self._text(entry.topic, entry.schema)
+        try:
+            return text(entry)
+        except ValueError:
+            return None
 
     def _text(self, topic: str, schema: WriterSchema) -> Callable[[Entry], str]:
         key = (topic, id(schema))

@@ -21,10 +21,11 @@ class Streams:
 
     def add(self, entry: Entry) -> None:
         """Take the next record of the account topic."""
-        self.check.count("events")
         if entry.schema is None:
-            self.check.differs(f"{entry.at}: the record cannot be read")
+            # Not the desk's, which writes whole events or none. One of the desk's that is gone shows as a hole.
+            self.check.count("records of no account")
             return
+        self.check.count("events")
         account, version = entry.values["account_id"], entry.values["stream_version"]
         expected = self._versions.get(account, 0) + 1
         if version != expected:

@@ -23,7 +23,7 @@ Place = tuple[str, int]
 
 
 class Entry(NamedTuple):
-    """One record as delivered. ``schema`` and ``values`` are None for bytes that cannot be read."""
+    """One record as delivered. ``schema`` is None, and ``values`` empty, for bytes that are no record of their topic."""
 
     topic: str
     partition: int
@@ -130,6 +130,8 @@ class Log:
         try:
             schema, values = self._decoder.decode(value)
         except Unreadable:
+            return Entry(*place, message.timestamp()[1], value, None, {})
+        if not self._decoder.belongs(message.topic(), schema):
             return Entry(*place, message.timestamp()[1], value, None, {})
         return Entry(*place, message.timestamp()[1], value, schema, values)
 

@@ -21,6 +21,8 @@ from skeet.core.errors import InvalidInput
 GZIP_MAGIC = b"\x1f\x8b"
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """Far above any frame (a REST book of 5,000 levels is 400 kB); a longer line is no capture."""
+MAX_TIME_DIGITS = 19
+"""Nanoseconds since the epoch have as many until the year 2286."""
 _STREAM = re.compile(rb'"stream":\s*"([^"@]+)@([^"]+)"')
 _SYMBOL = re.compile(rb'"s":\s*"([^"]+)"')
 ENVELOPE_BYTES = 200
@@ -39,13 +41,13 @@ class CapturedFrame:
     def stream(self) -> str:
         """Name of its stream, ``btcusdt@trade``; empty when the frame has no envelope."""
         found = _STREAM.search(self.payload, 0, ENVELOPE_BYTES)
-        return f"{found[1].decode()}@{found[2].decode()}" if found else ""
+        return f"{_text(found[1])}@{_text(found[2])}" if found else ""
 
     @property
     def symbol(self) -> str:
         """Venue symbol in upper case; empty when the frame does not name one."""
         found = _STREAM.search(self.payload, 0, ENVELOPE_BYTES) or _SYMBOL.search(self.payload, 0, ENVELOPE_BYTES)
-        return found[1].decode().upper() if found else ""
+        return _text(found[1]).upper() if found else ""
 
 
 def read_capture(path: Path) -> Iterator[CapturedFrame]:
@@ -59,11 +61,15 @@ def read_capture(path: Path) -> Iterator[CapturedFrame]:
     number = 0
     try:
         with closing(_open(path)) as lines:
-            for number, line in enumerate(lines, start=1):
+            # Bounded: a file of one endless line is refused, not read.
+            for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE_BYTES + 1), b""), start=1):
                 if not line.strip():
                     continue
                 received, _, payload = line.rstrip().partition(b" ")
-                if not received.isdigit() or not payload or len(line) > MAX_LINE_BYTES:
+                if (
+                    not (received.isdigit() and len(received) <= MAX_TIME_DIGITS and payload)
+                    or len(line) > MAX_LINE_BYTES
+                ):
                     raise InvalidInput(
                         f"{path}, line {number}: expected '<receive time in ns> <json>', found {line[:60]!r}"
                     )
@@ -71,6 +77,10 @@ def read_capture(path: Path) -> Iterator[CapturedFrame]:
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise InvalidInput(f"{path}, after line {number}: {reason}") from error
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="replace")
 
 
 def _open(path: Path) -> BinaryIO:

@@ -84,8 +84,8 @@ class Normaliser:
 
         Raises
         ------
-        MalformedFrame, UnknownFrame
-            the frame cannot be read; the state is unchanged.
+        MalformedFrame, UnknownFrame, ImplausibleId
+            the frame cannot be read, or cannot follow what was read; the state is unchanged.
         """
         event = self._parser.parse(payload, received_ns, symbol)
         if event is None:

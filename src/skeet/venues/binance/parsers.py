@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from skeet.core.admission import LAST_TIME_NS
 from skeet.core.errors import DecodeError, UnknownEvent
 from skeet.core.market import Bar, BookDelta, BookSnapshot, Quote, Trade
 from skeet.core.values import NS_PER_MS, NS_PER_S, Side, from_mantissa, rescale, to_mantissa
@@ -24,6 +25,12 @@ _DIGITS_MARK = -SCALE - 1
 MINUTE_NS = 60 * NS_PER_S
 UNPARSED_EXCERPT = 120
 """How much of a bad frame an error message quotes; the whole frame goes to the dead letters."""
+
+MAX_DIGITS = 40
+MAX_MANTISSA = 2**63 - 1
+"""What the wire's 64-bit mantissa holds; beyond it no frame is right."""
+MAX_ID = 2**53
+"""Ids and counts of a JSON venue stay below what every JSON reader keeps exact."""
 
 MarketData = Trade | Quote | BookDelta | BookSnapshot
 Levels = tuple[tuple[int, ...], tuple[int, ...]]
@@ -106,7 +113,7 @@ def parse_trade(body: dict[str, Any], instrument_id: str, received_ns: int) -> T
     """A ``trade`` frame. Binance's ``m`` says that the buyer was the maker: then the taker sold."""
     return Trade(
         instrument_id=instrument_id,
-        ts_event=_integer(body["T"]) * NS_PER_MS,
+        ts_event=_time_ns(body["T"]),
         ts_init=received_ns,
         trade_id=str(_integer(body["t"])),
         price_mantissa=mantissa(body["p"]),
@@ -142,7 +149,7 @@ def parse_depth(body: dict[str, Any], instrument_id: str, received_ns: int) -> B
         raise ValueError(f"U {first} is after u {last}")
     return BookDelta(
         instrument_id=instrument_id,
-        ts_event=_integer(body["E"]) * NS_PER_MS,
+        ts_event=_time_ns(body["E"]),
         ts_init=received_ns,
         first_update_id=first,
         last_update_id=last,
@@ -177,7 +184,7 @@ def parse_rest_trade(body: dict[str, Any], instrument_id: str, received_ns: int)
     """One element of ``GET /api/v3/historicalTrades``, marked as backfilled."""
     return Trade(
         instrument_id=instrument_id,
-        ts_event=_integer(body["time"]) * NS_PER_MS,
+        ts_event=_time_ns(body["time"]),
         ts_init=received_ns,
         trade_id=str(_integer(body["id"])),
         price_mantissa=mantissa(body["price"]),
@@ -191,7 +198,7 @@ def parse_rest_trade(body: dict[str, Any], instrument_id: str, received_ns: int)
 
 def parse_minute_bar(row: Sequence[Any], instrument_id: str, received_ns: int) -> Bar:
     """One row of ``GET /api/v3/klines`` of interval 1m: a closed bar that no record of ours made."""
-    ts_open = _integer(row[0]) * NS_PER_MS
+    ts_open = _time_ns(row[0])
     return Bar(
         instrument_id=instrument_id,
         ts_event=ts_open + MINUTE_NS,
@@ -226,12 +233,20 @@ def mantissa(text: str) -> int:
     """
     whole, fraction = text[:_DIGITS_MARK], text[-SCALE:]
     digits = whole + fraction
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"{text[:MAX_DIGITS]!r}… is too long a number")
     if len(digits) == len(text) - 1 and text[_DIGITS_MARK] == "." and digits.isdecimal() and digits.isascii():
-        return int(digits)
+        return _fitting(int(digits), text)
     value, scale = to_mantissa(text)
     if value < 0 or not text.isascii():
         raise ValueError(f"{text!r} is not a plain unsigned decimal number")
-    return rescale(value, scale, SCALE)
+    return _fitting(rescale(value, scale, SCALE), text)
+
+
+def _fitting(value: int, text: str) -> int:
+    if value > MAX_MANTISSA:
+        raise ValueError(f"{text!r} is more than 64 bits of 10^-{SCALE} hold")
+    return value
 
 
 def levels(rows: Sequence[Sequence[str]]) -> Levels:
@@ -250,9 +265,16 @@ def _aggressor(buyer_is_maker: object) -> Side:
 
 
 def _integer(value: object) -> int:
-    if type(value) is not int:
-        raise ValueError(f"{value!r} is not an integer")
+    if type(value) is not int or not 0 <= value <= MAX_ID:
+        raise ValueError(f"{value!r} is not an integer of 0 to 2^53")
     return value
+
+
+def _time_ns(value: object) -> int:
+    """Milliseconds as nanoseconds; a time that no record may have is a damaged frame, not a time."""
+    if type(value) is not int or not 0 <= value <= LAST_TIME_NS // NS_PER_MS:
+        raise ValueError(f"{value!r} is not a time in ms since 1970, before 2100")
+    return value * NS_PER_MS
 
 
 def _excerpt(payload: bytes | str) -> str:

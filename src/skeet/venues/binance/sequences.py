@@ -17,12 +17,16 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from skeet.core.errors import DecodeError
 from skeet.core.market import BookDelta, BookSnapshot, Channel, GapClosed, GapOpened, GapOutcome, Quote, Trade
 from skeet.core.record import MarketEvent
 
 MAX_HELD_DIFFS = 10_000
 """Diffs held while a snapshot is awaited: 1,000 s of ``depth@100ms``. Beyond it the oldest goes (it stays in the raw
 topic), and the snapshot that comes is newer than it anyway."""
+
+MAX_JUMP = 10_000_000_000
+"""Books of the liveliest symbols count some 10^8 updates a day: a hundred days away, and more is no gap but a wrong digit."""
 
 NO_VENUE = "recorded frames: no venue to ask"
 
@@ -83,6 +87,22 @@ class Gap:
         return self.opened(*times), self.closed(*times, GapOutcome.UNFILLABLE, reason=NO_VENUE)
 
 
+class ImplausibleId(DecodeError):
+    """An id so far ahead of the last that a digit of the frame is wrong: believing it would make repeats of all that follow."""
+
+
+def check_jump(what: str, last: int | None, new: int) -> None:
+    """Nothing, where ``new`` may follow ``last``; the state of a sequence is unchanged where not.
+
+    Raises
+    ------
+    ImplausibleId
+        it lies more than :data:`MAX_JUMP` ahead.
+    """
+    if last is not None and new - last > MAX_JUMP:
+        raise ImplausibleId(f"{what} {new} follows {last}; expected less than {MAX_JUMP} in between")
+
+
 class TradeSequence:
     """Trade ids of one instrument count up by one.
 
@@ -98,6 +118,7 @@ class TradeSequence:
     def on_trade(self, trade: Trade) -> Events:
         """The trade, after the gap it reveals; nothing for a repeat."""
         trade_id, last = int(trade.trade_id), self.last_id
+        check_jump("trade id", last, trade_id)
         if last is not None and trade_id <= last:
             return ()
         self.last_id = trade_id
@@ -125,6 +146,7 @@ class QuoteSequence:
 
     def on_quote(self, quote: Quote) -> Events:
         """The quote; nothing for a repeat."""
+        check_jump("update id", self.last_id, quote.update_id)
         if self.last_id is not None and quote.update_id <= self.last_id:
             return ()
         self.last_id = quote.update_id
@@ -153,6 +175,7 @@ class BookSequence:
 
     def on_delta(self, delta: BookDelta) -> Events:
         """The diff where it chains; the gap where it does not; nothing while a snapshot is awaited or for a repeat."""
+        check_jump("last update id", self.last_id, delta.last_update_id)
         if self.waiting:
             self._held.append(delta)
             return ()
@@ -182,9 +205,10 @@ class BookSequence:
         file has no other: there it is published, with the gap behind it). One older than the chain is a repeat.
         """
         at = snapshot.last_update_id
+        check_jump("last update id", self.last_id, at)
         if self.last_id is not None and at < self.last_id:
             return ()
-        held = [delta for delta in self._held if delta.last_update_id > at]
+        held = [delta for delta in self._held if at < delta.last_update_id <= at + MAX_JUMP]
         if held and held[0].first_update_id > at + 1 and self._recoverable:
             return ()
         if not self.waiting and at == self.last_id:

@@ -286,9 +286,9 @@ class BinanceVenue:
         try:
             for report in reports_of(event, self._instrument):
                 self._reports.put_nowait(report)
-        except (KeyError, ValueError, ArithmeticError) as error:
+        except VenueError as error:
             # Asking by REST restores what an unreadable event said, or fails where it is seen.
-            self._reports.put_nowait(StreamLost(reason=f"unreadable {event.get('e')}: {type(error).__name__} {error}"))
+            self._reports.put_nowait(StreamLost(reason=str(error)))
             self._reports.put_nowait(StreamConnected())
 
     def _forget_backlog(self) -> None:

@@ -89,7 +89,7 @@ class MarketStreams:
             message = orjson.loads(text)
             method, request_id = message["method"], message.get("id")
             streams = [str(each) for each in message.get("params") or []]
-        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, RecursionError) as error:
             subscriber.client.send(_text({"error": {"code": 2, "msg": f"Invalid request: {error}"}, "id": None}))
             return
         result: Any = None

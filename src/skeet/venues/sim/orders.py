@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from skeet.core.errors import VenueError
+
 HOUSE = "house"
 """Account of the background flow: its balance is unbounded and it pays no fees."""
 EXCHANGE = "exchange"
@@ -57,7 +59,7 @@ class UniqueAmong(StrEnum):
     NONE = "none"
 
 
-class Rejection(Exception):
+class Rejection(VenueError):
     """The request is refused and nothing changed. `code` and `message` are Binance's, to the letter."""
 
     def __init__(self, code: int, message: str) -> None:

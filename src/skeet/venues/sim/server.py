@@ -242,7 +242,7 @@ class Server:
                 raise Rejection(-1020, f"Method {method!r} is not supported.")
         except Rejection as rejection:
             return {"id": request_id, "status": 400, "error": {"code": rejection.code, "msg": rejection.message}}
-        except (orjson.JSONDecodeError, AttributeError) as error:
+        except (orjson.JSONDecodeError, AttributeError, TypeError, RecursionError) as error:
             return {"id": request_id, "status": 400, "error": {"code": -1135, "msg": f"Invalid JSON request: {error}"}}
         return {"id": request_id, "status": 200, "result": result, "rateLimits": []}
 
