@@ -16,6 +16,14 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from floor import Floor, assert_gapless, made_floor
 
+from skeet.streams.crash_points import (
+    DESK_BEFORE_COMMIT,
+    DESK_IN_TRANSACTION,
+    Action,
+    Arming,
+    CrashPoint,
+    chaos_directory,
+)
 from skeet.streams.kafka import group_name
 from skeet.streams.partitioner import partition_of
 from skeet.streams.topics import COMMANDS, topic_name
@@ -50,6 +58,7 @@ class Pair:
             "SKEET_RISK__REFERENCE_MAX_AGE_MS": "600000",
             "SKEET_READY_FILE": str(self._ready(slot)),
             "SKEET_SLOT": str(slot),
+            "SKEET_CHAOS__ENABLED": "1",  # does nothing until a point is armed
         }
         with (self._floor.settings.data / f"desk-{slot}.log").open("ab") as log:
             return subprocess.Popen([sys.executable, "-m", "skeet", "run", "desk"], env=environment, stderr=log)
@@ -112,6 +121,28 @@ def test_other_desk_decides_within_ten_seconds_and_the_first_changes_nothing_mor
     _eventually(lambda: len(floor.events(account)) >= 8, "three more decisions")
     records = floor.records(account)
     assert [record.event.order_id for record in records[2:]] == orders
+    assert_gapless(floor.records())
+
+
+@pytest.mark.parametrize("point", [DESK_BEFORE_COMMIT, DESK_IN_TRANSACTION], ids=lambda point: point.name)
+def test_desk_that_froze_with_a_decision_in_its_hands_is_fenced_when_it_wakes(
+    floor: Floor, pair: Pair, point: CrashPoint
+) -> None:
+    account = f"a{uuid.uuid4().hex[:6]}"
+    floor.opened(account, usdt="1000000")
+    _eventually(lambda: len(floor.events(account)) == 2, "the account")
+    chaos = chaos_directory(floor.settings)
+    chaos.arm(point, Arming(action=Action.STOP))
+    orders = [floor.order(account)]
+    _eventually(lambda: chaos.spent_by(point.name), "a frozen desk")
+    frozen = next(desk for desk in pair.desks.values() if desk.pid == chaos.spent_by(point.name))
+    # It was read and decided, and nothing of it is in the log: the other desk decides it, and what comes after it.
+    orders += [floor.order(account) for _ in range(3)]
+    _eventually(lambda: floor.events(account)[2:] == ["OrderAuthorized"] * 4, "decisions of the other desk")
+    frozen.send_signal(signal.SIGCONT)
+    orders += [floor.order(account) for _ in range(3)]
+    _eventually(lambda: len(floor.events(account)) >= 9, "three more decisions")
+    assert [record.event.order_id for record in floor.records(account)[2:]] == orders
     assert_gapless(floor.records())
 
 

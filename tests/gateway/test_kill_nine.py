@@ -1,4 +1,4 @@
-"""kill -9 of a gateway with orders in flight, at a venue that would take every order twice."""
+"""A gateway killed or frozen with orders in flight, at a venue that would take every order twice."""
 
 from __future__ import annotations
 
@@ -17,11 +17,20 @@ import pytest
 from skeet.config import Settings
 from skeet.core.reports import SubmitAcknowledged, SubmitAttempted, SubmitNotSent, SubmitOutcomeUnknown
 from skeet.core.values import NS_PER_S
+from skeet.streams.crash_points import (
+    GATEWAY_AFTER_ATTEMPT_COMMIT,
+    GATEWAY_BETWEEN_SENDS,
+    Action,
+    Arming,
+    CrashPoint,
+    chaos_directory,
+)
 from skeet.venues.sim.behaviour import Faults
 from skeet.venues.sim.orders import UniqueAmong
 
 pytestmark = pytest.mark.integration
 START_DEADLINE_S = 90.0
+ZOMBIE_ENDS_S = 30.0
 SETTLED = ("SubmitAcknowledged", "SubmitRejected", "SubmitNotSent", "OrderFoundAbsent")
 
 
@@ -40,6 +49,7 @@ class GatewayProcess:
             "SKEET_REGISTRY__URL": settings.registry.url,
             "SKEET_SIM__URL": settings.sim.url,
             "SKEET_READY_FILE": str(ready),
+            "SKEET_CHAOS__ENABLED": "1",  # does nothing until a point is armed
         }
         with self._log.open("ab") as log:
             command = [sys.executable, "-m", "skeet", "run", "gateway"]
@@ -52,6 +62,15 @@ class GatewayProcess:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait(10)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wake(self) -> int:
+        """SIGCONT; the exit code, for a zombie must end."""
+        self._process.send_signal(signal.SIGCONT)
+        return self._process.wait(ZOMBIE_ENDS_S)
 
     def stop(self) -> int:
         self._process.send_signal(signal.SIGTERM)
@@ -85,6 +104,39 @@ def test_no_order_is_sent_twice_and_none_is_forgotten(sim: Any, desk: Any, tmp_p
     assert {order_id for order_id, kind in outcomes.items() if kind is SubmitAcknowledged} == set(at_venue)
     assert SubmitNotSent not in outcomes.values()
     assert any(isinstance(r.event, SubmitOutcomeUnknown) for r in desk.reports())
+
+
+@pytest.mark.parametrize("point", [GATEWAY_AFTER_ATTEMPT_COMMIT, GATEWAY_BETWEEN_SENDS], ids=lambda point: point.name)
+def test_zombie_that_wakes_beside_its_successor_ends_and_doubles_nothing(
+    sim: Any, desk: Any, tmp_path: Path, point: CrashPoint
+) -> None:
+    """It froze with attempts in the log and orders unsent; who sends what it had in its hands, if anybody, is all one."""
+    sim.behaviour.faults = Faults(duplicate_client_ids=UniqueAmong.NONE)
+    bid, _ = sim.best()
+    valid_until = time.time_ns() + 600 * NS_PER_S
+    names = [f"z{number}" for number in range(40)]
+    chaos = chaos_directory(desk.settings)
+    zombie = GatewayProcess(desk.settings, tmp_path)
+    try:
+        chaos.arm(point, Arming(action=Action.STOP))
+        for number, name in enumerate(names[:20]):
+            desk.authorise(name, bid - 1_000 - number, quantity=Decimal("0.001"), valid_until=valid_until)
+        desk.wait(lambda: chaos.spent_by(point.name) == zombie.pid, "the gateway frozen")
+        successor = GatewayProcess(desk.settings, tmp_path)
+        try:
+            ended = zombie.wake()
+            for number, name in enumerate(names[20:]):
+                desk.authorise(name, bid - 2_000 - number, quantity=Decimal("0.001"), valid_until=valid_until)
+            desk.wait(lambda: _settled(desk) == {desk.order_id(name) for name in names}, "outcome of every order", 60)
+        finally:
+            code = successor.stop()
+    finally:
+        zombie.kill()
+    assert (ended, code) == (1, 0)
+    at_venue = Counter(order["clientOrderId"] for order in sim.orders("alpha"))
+    assert max(at_venue.values()) == 1
+    outcomes = {r.event.order_id: type(r.event) for r in desk.reports() if type(r.event).__name__ in SETTLED}
+    assert {order_id for order_id, kind in outcomes.items() if kind is SubmitAcknowledged} == set(at_venue)
 
 
 def _settled(desk: Any) -> set[str]:
