@@ -16,22 +16,20 @@ from skeet.agents.account_owners import AccountOwners
 from skeet.agents.forwarding import Forwarder
 from skeet.config import Settings
 from skeet.core.accounts import Breach
-from skeet.core.control import DeadLetter
 from skeet.core.errors import DecodeError, InfrastructureError, InvalidInput, UnknownEvent
 from skeet.core.ids import derive_id
 from skeet.core.outside import CommandForwarded, CommandRefused, answer_meta, forwarded_meta, refusals
-from skeet.core.record import Event, Out, Record, TopicPosition
-from skeet.core.values import NS_PER_MS
+from skeet.core.record import Event, Out, Record
 from skeet.process import StopSignal, announce_ready, configure_logging, logger
 from skeet.schemas.codec import Codec
+from skeet.streams.door import dead_letter, raw_record
 from skeet.streams.partitioner import partition_of
 from skeet.streams.reading import record_of
 from skeet.streams.registry import registered_codec
-from skeet.streams.topics import COMMANDS, DEAD_LETTERS, TENANT_COMMANDS, TENANT_EVENTS, of_tenant, tenant_in
+from skeet.streams.topics import COMMANDS, TENANT_COMMANDS, TENANT_EVENTS, of_tenant, tenant_in
 from skeet.streams.transactional import Encoded, encode
 
 ROLE = "intake"
-MAX_DEAD_LETTER_BYTES = 500_000
 MAX_CAUSE = 500
 """Characters of a decoder's complaint that the tenant is shown."""
 
@@ -99,32 +97,18 @@ class Intake:
         return self._answer(tenant_id, meta.account_id if meta is not None else "", record, event)
 
     def _unreadable(self, tenant_id: str, message: Message, error: Exception) -> list[Encoded]:
-        prefix = self._settings.kafka.topic_prefix
-        at = TopicPosition(str(message.topic()).removeprefix(prefix), message.partition() or 0, message.offset() or 0)
-        cause = f"{type(error).__name__}: {error}"[:MAX_CAUSE]
-        letter = DeadLetter(
-            role=ROLE,
-            topic=at.topic,
-            partition=at.partition,
-            offset=at.offset,
-            key=message.key() or b"",
-            value=(message.value() or b"")[:MAX_DEAD_LETTER_BYTES],
-            cause=cause,
-        )
-        log_ns = message.timestamp()[1] * NS_PER_MS
-        meta = answer_meta(tenant_id, "", str(at), log_ns, derive_id("dead-letter", ROLE, str(at)))
-        record: Record[Any] = Record(event=letter, meta=None, at=at, log_ns=log_ns)
+        raw = raw_record(message, self._settings.kafka.topic_prefix)
+        letter = dead_letter(ROLE, raw, error)
+        record: Record[Any] = Record(event=letter.event, meta=None, at=raw.at, log_ns=raw.log_ns)
+        size = f"{len(raw.value)} bytes"
         event = CommandRefused(
             client_key="",
             command="",
-            at=str(at),
-            breaches=(_breach("format", cause, f"{len(message.value() or b'')} bytes", "a framed Avro command"),),
+            at=str(raw.at),
+            breaches=(_breach("format", letter.event.cause[:MAX_CAUSE], size, "a framed Avro command"),),
         )
-        logger().warning("dead letter", at=str(at), cause=cause)
-        return [
-            encode(self._codec, Out(topic=DEAD_LETTERS.name, key=at.topic, event=letter, meta=meta)),
-            self._answer(tenant_id, "", record, event),
-        ]
+        logger().warning("dead letter", at=event.at, cause=letter.event.cause)
+        return [encode(self._codec, letter), self._answer(tenant_id, "", record, event)]
 
     def _answer(self, tenant_id: str, account_id: str, record: Record[Any], event: Event) -> Encoded:
         meta = answer_meta(tenant_id, account_id, str(record.at), record.log_ns, derive_id(ROLE, str(record.at)))

@@ -48,6 +48,8 @@ class Operation(StrEnum):
 
     READ = "read"
     WRITE = "write"
+    EXPIRE = "expire"
+    """Let the oldest records go (Kafka's DELETE on the topic)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,7 @@ class Access:
     principal: str
     reads: tuple[Topic, ...] = ()
     writes: tuple[Topic, ...] = ()
+    expires: tuple[Topic, ...] = ()
     groups: tuple[str, ...] = ()
     transactional_ids: tuple[str, ...] = ()
     watches_groups: bool = False
@@ -69,18 +72,27 @@ class Access:
 
     def allows(self, operation: Operation, topic: Topic) -> bool:
         """Whether the principal may do this."""
-        return topic in (self.reads if operation is Operation.READ else self.writes)
+        match operation:
+            case Operation.READ:
+                return topic in self.reads
+            case Operation.WRITE:
+                return topic in self.writes
+            case Operation.EXPIRE:
+                return topic in self.expires
 
 
 MARKET = (MARKET_TRADES, MARKET_QUOTES, MARKET_BOOKS, MARKET_BARS, MARKET_STATUS)
 PUBLIC = (*MARKET, MARKET_REFERENCE, INSTRUMENTS, SIGNALS, CLOCK)
 """What every tenant may read: nobody's orders, nobody's accounts. Raw frames are not: a venue's terms may forbid it."""
 
+BUDGETED = tuple(topic for topic in TOPICS if topic.by_budget)
+"""What the archive seals and then lets go."""
+
 SERVICES: tuple[Access, ...] = (
     Access(principal="registry", schemas=True),
     Access(
         principal="feed",
-        reads=(MARKET_TRADES, MARKET_QUOTES, MARKET_BOOKS, MARKET_STATUS, INSTRUMENTS),
+        reads=(MARKET_TRADES, MARKET_QUOTES, MARKET_BOOKS, MARKET_STATUS, INSTRUMENTS, PLATFORM_EVENTS),
         writes=(*MARKET, MARKET_RAW, INSTRUMENTS, DEAD_LETTERS),
     ),
     Access(
@@ -102,7 +114,7 @@ SERVICES: tuple[Access, ...] = (
     Access(
         principal="gateway",
         reads=(ACCOUNT_EVENTS, REPORTS),
-        writes=(REPORTS,),
+        writes=(REPORTS, DEAD_LETTERS),
         groups=("gateway",),
         transactional_ids=("gateway-*",),
     ),
@@ -125,7 +137,14 @@ SERVICES: tuple[Access, ...] = (
     Access(
         principal="projection-clickhouse",
         reads=tuple(topic for topic in TOPICS if topic.history),
+        writes=(DEAD_LETTERS,),
         groups=("projection-clickhouse",),
+    ),
+    Access(
+        principal="archive",
+        reads=(*BUDGETED, PLATFORM_EVENTS),
+        writes=(PLATFORM_EVENTS,),
+        expires=BUDGETED,
     ),
     Access(principal="watchdog", reads=TOPICS, writes=(PLATFORM_EVENTS,), watches_groups=True),
 )

@@ -18,7 +18,7 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic
 from installation import eventually
 
 from skeet.config import Settings, load_settings
@@ -132,6 +132,21 @@ def read(settings: Settings) -> dict[str, str]:
     return said
 
 
+def expired(who: Settings) -> dict[str, str]:
+    """What the broker says to letting nothing (everything before offset 0) of each topic go."""
+    client = AdminClient(kafka_options(who.kafka))
+    names = {topic_name(topic, who.kafka): topic.name for topic in ALL_TOPICS}
+    asked = client.delete_records([TopicPartition(name, 0, 0) for name in names], request_timeout=DEADLINE_S)
+    said = {}
+    for place, future in asked.items():
+        try:
+            future.result(timeout=DEADLINE_S)
+            said[names[place.topic]] = ""
+        except KafkaException as error:
+            said[names[place.topic]] = error.args[0].name()
+    return said
+
+
 def allowed(principal: str, operation: Operation, topic: Topic) -> bool:
     return any(line.allows(operation, topic) for line in TABLE if line.principal == principal)
 
@@ -140,7 +155,11 @@ def allowed(principal: str, operation: Operation, topic: Topic) -> bool:
 @pytest.mark.parametrize("principal", PRINCIPALS)
 def test_the_broker_allows_what_the_table_says_and_nothing_else(secured: Settings, principal: str) -> None:
     who = acting_as(principal, secured.kafka.bootstrap, secured.data)
-    tried = {Operation.WRITE: written(who, Producer(kafka_options(who.kafka))), Operation.READ: read(who)}
+    tried = {
+        Operation.WRITE: written(who, Producer(kafka_options(who.kafka))),
+        Operation.READ: read(who),
+        Operation.EXPIRE: expired(who),
+    }
     for operation, said in tried.items():
         expected = {t.name: "" if allowed(principal, operation, t) else DENIED for t in ALL_TOPICS}
         assert said == expected, operation
