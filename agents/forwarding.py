@@ -12,11 +12,13 @@ from confluent_kafka import Message
 from skeet.config import Settings
 from skeet.process import StopSignal, logger
 from skeet.schemas.codec import Codec
+from skeet.streams.crash_points import EGRESS_IN_TRANSACTION, INTAKE_IN_TRANSACTION
 from skeet.streams.kafka import group_name
 from skeet.streams.topics import Topic
 from skeet.streams.transactional import Encoded, Inputs, TransactionAborted, Transactor
 
 POLL_S = 0.2
+POINTS = {point.role: point for point in (INTAKE_IN_TRANSACTION, EGRESS_IN_TRANSACTION)}
 
 OutsOf = Callable[[list[Message]], list[Encoded]]
 """What follows from one poll; an exception leaves the inputs unread, and ends the process."""
@@ -31,7 +33,7 @@ class Forwarder:
         self._role = role
         self._topic = inputs
         self._outs_of = outs_of
-        self._transactor = Transactor(settings, codec, self._member)
+        self._transactor = Transactor(settings, codec, self._member, POINTS.get(role))
         self._inputs: Inputs | None = None
 
     def start(self) -> None:

@@ -74,6 +74,8 @@ STRATEGIES_AFTER_START = _point("strategies.after_start", "an instance's process
 STRATEGIES_BEFORE_WITHDRAW = _point(
     "strategies.before_withdraw", "a stopped instance ended, its orders are not canceled"
 )
+INTAKE_IN_TRANSACTION = _point("intake.in_transaction", "a tenant's command and its answer are sent, not committed")
+EGRESS_IN_TRANSACTION = _point("egress.in_transaction", "events and answers for tenants are sent, not committed")
 POSTGRES_BEFORE_COMMIT = _point("projection-postgres.before_commit", "rows and position are written, not committed")
 POSTGRES_AFTER_COMMIT = _point(
     "projection-postgres.after_commit", "the store has committed, the group's offsets have not"

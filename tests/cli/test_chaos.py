@@ -31,7 +31,7 @@ def test_schedule_does_not_change_between_versions() -> None:
     assert [fault.target for fault in schedule(7, 1, (FaultKind.KILL,))] == PINNED
 
 
-PINNED = ["clickhouse", "strategy", "projection-clickhouse", "worker", "gateway", "sim"]
+PINNED = ["clickhouse", "postgres", "projection-clickhouse", "intake", "worker", "gateway"]
 
 
 def test_shorter_run_is_the_beginning_of_a_longer_one() -> None:

@@ -23,13 +23,12 @@ from skeet.cli.chaos_faults import Faults
 from skeet.cli.chaos_platform import ChaosPlatform
 from skeet.cli.chaos_report import doubled_orders
 from skeet.cli.chaos_run import recovered
-from skeet.cli.chaos_schedule import MACHINE, MISBEHAVIOURS, OUTLIVING, ROLES, Fault, FaultKind
+from skeet.cli.chaos_schedule import MACHINE, MISBEHAVIOURS, ON_THE_WAY, OUTLIVING, ROLES, Fault, FaultKind
 from skeet.cli.chaos_trades import TradeWatch
 from skeet.config import Settings, load_settings
 from skeet.core.values import NS_PER_S
 from skeet.local.identity import Identity
 from skeet.streams.crash_points import (
-    CATALOGUE,
     DESK_BEFORE_COMMIT,
     GATEWAY_AFTER_ATTEMPT_COMMIT,
     STRATEGY_BEFORE_COMMANDS,
@@ -128,7 +127,7 @@ def platform() -> Iterator[Platform]:
             shutil.rmtree(data, ignore_errors=True)
 
 
-@pytest.mark.parametrize("point", CATALOGUE, ids=lambda point: point.name)
+@pytest.mark.parametrize("point", ON_THE_WAY, ids=lambda point: point.name)
 def test_crash_with_orders_in_flight_loses_and_doubles_nothing(platform: Platform, point: CrashPoint) -> None:
     platform.harm(Fault(at_s=0, kind=FaultKind.POINT, target=point.name, amount=1))
 

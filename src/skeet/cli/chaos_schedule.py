@@ -88,15 +88,19 @@ class Fault:
 KILLED = (
     *("kafka", "registry", "postgres", "clickhouse", "sim", "supervisor"),
     *("feed", "worker", "desk", "gateway", "strategies", STRATEGY, "projection-postgres", "projection-clickhouse"),
+    *("intake", "egress", "archive"),
 )
 OUTLIVING = ("desk", "gateway", STRATEGY, "worker", "projection-postgres", "projection-clickhouse")
 BRIEFLY = ("kafka", "postgres", "clickhouse", "sim", "feed", "registry", "strategies")
+
+ON_THE_WAY = tuple(point for point in CATALOGUE if point.role != "intake")
+"""Points that the demo passes: no process of a tenant's own sends it commands, which intake would forward."""
 
 TEMPLATES: tuple[Template, ...] = (
     *(Template(kind=FaultKind.KILL, target=name) for name in KILLED),
     *(Template(kind=FaultKind.PAUSE, target=name, amount=SESSION_OUTLIVED_S) for name in OUTLIVING),
     *(Template(kind=FaultKind.PAUSE, target=name, amount=BRIEF_S) for name in BRIEFLY),
-    *(Template(kind=FaultKind.POINT, target=point.name, amount=(1, 3)) for point in CATALOGUE),
+    *(Template(kind=FaultKind.POINT, target=point.name, amount=(1, 3)) for point in ON_THE_WAY),
     *(Template(kind=FaultKind.EXCHANGE, target=name, amount=(1, 5)) for name in MISBEHAVIOURS),
     *(Template(kind=FaultKind.EVERYTHING, target=name) for name in (MACHINE, ROLES)),
 )
