@@ -18,6 +18,7 @@ import yaml
 from installation import eventually
 
 from skeet.local.children import stop_child, tied
+from skeet.local.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "skeet:latest"
@@ -67,6 +68,7 @@ class ComposeRun:
         self._services = our_services()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._done: set[str] = set()
+        self._health: dict[str, int] = {}
 
     def up(self) -> None:
         """Start every service without a profile, each after what it depends on is as it must be."""
@@ -111,6 +113,8 @@ class ComposeRun:
         """The image's variables, the service's on top, in this machine's addresses and folders."""
         given = image_environment() | {k: str(v) for k, v in self._services[name].get("environment", {}).items()}
         here = {variable: self._here(name, value) for variable, value in given.items()}
+        if "SKEET_HEALTH__PORT" in here:  # one in each container; here they share one machine
+            here["SKEET_HEALTH__PORT"] = str(self._health.setdefault(name, free_port()))
         return {"PATH": f"{BIN}:/usr/bin:/bin", **here}
 
     def _here(self, name: str, value: str) -> str:
