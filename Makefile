@@ -65,10 +65,15 @@ wheel: dev ## build the wheel and try it in a clean environment outside the chec
 	scripts/smoke-wheel $(BIN)/python
 
 .PHONY: lock
-lock: dev ## write requirements.lock anew from pyproject.toml
+lock: dev ## write requirements.lock and the image's locks anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-header --no-annotate \
 	  --python-version 3.11 --quiet -o requirements.lock
+	# The image's: the same versions without the embedded parts and the developers' tools; and what builds the wheel.
+	$(BIN)/uv pip compile pyproject.toml --generate-hashes --no-header --no-annotate -c requirements.lock \
+	  --python-version 3.11 --quiet -o deploy/requirements.lock
+	printf 'setuptools>=77\nwheel\n' | $(BIN)/uv pip compile - --generate-hashes --no-header --no-annotate \
+	  -c requirements.lock --python-version 3.11 --quiet -o deploy/build.lock
 
 .PHONY: schemas
 schemas: dev ## write the Avro schemas and the golden files of new event types from the event classes

@@ -16,11 +16,10 @@ from tls_terminator import TlsTerminator
 from skeet.cli.sql import sql
 from skeet.config import Settings, load_settings
 from skeet.connections.registry import registry_request
-from skeet.core.errors import CredentialError, InvalidInput
+from skeet.core.errors import CredentialError
 from skeet.local import postgres as local_postgres
 from skeet.local.ports import free_port
 from skeet.local.postgres import PostgresServer
-from skeet.local.registry import listening_at
 from skeet.local.server import ChildServer
 from skeet.projections.clickhouse_store import HistoryStore
 from skeet.projections.postgres_store import AccountStore
@@ -182,21 +181,6 @@ def test_a_wrong_password_in_skeet_sql(
         monkeypatch.setattr("skeet.cli.sql.load_settings", lambda chosen=settings: chosen)
         with pytest.raises(CredentialError, match=f"SKEET_CLICKHOUSE__{setting}"):
             sql("SELECT 1")
-
-
-def test_a_dsn_that_cannot_be_read_is_not_quoted() -> None:
-    settings = load_settings(postgres={"dsn": "user=desk password=hush broken"})
-    with pytest.raises(CredentialError, match="SKEET_POSTGRES__DSN") as refused:
-        accounts(settings)
-    assert "hush" not in str(refused.value) and refused.value.__cause__ is None
-
-
-def test_a_registry_beyond_loopback_needs_a_password() -> None:
-    open_to_all = load_settings(registry={"url": "http://registry:8081", "listen": "0.0.0.0:8081"})
-    with pytest.raises(InvalidInput, match="SKEET_REGISTRY__PASSWORD"):
-        listening_at(open_to_all.registry)
-    guarded = load_settings(registry={"listen": "0.0.0.0:8081", "user": "desk", "password": "x"})
-    assert listening_at(guarded.registry) == ("0.0.0.0", 8081)
 
 
 def test_a_registry_answers_nobody_without_the_password(settings_with: Callable[..., Settings]) -> None:

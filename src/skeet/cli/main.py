@@ -47,6 +47,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("dead-letters", "skeet.cli.dead_letters:app", "Records turned away: list, show, send again.", OPERATING),
     Entry("projection", "skeet.cli.projection:app", "Read tables: status, checksum, rebuild.", OPERATING),
     Entry("archive", "skeet.cli.archive:app", "Sealed market records, and the disk budget.", OPERATING),
+    Entry("backup", "skeet.cli.backup:app", "Back up, check, restore.", OPERATING),
     Entry("feed", "skeet.cli.feed:app", "Market data: replay recorded sessions.", OPERATING),
     Entry("sim", "skeet.cli.sim:app", "The simulated exchange.", OPERATING),
     Entry("chaos", "skeet.cli.chaos:app", "Kill, freeze, mislead, and prove that nothing is lost.", OPERATING),

@@ -54,6 +54,21 @@ def status(as_json: Json = False) -> None:
 
 
 @app.command()
+def migrate(name: OnlyOne = None, as_json: Json = False) -> None:
+    """Make databases, tables and views what this version needs. Safe to repeat; the projections do it at their start."""
+    settings = load_settings()
+    if name is not Name.CLICKHOUSE:
+        AccountStore(settings).migrate()
+    if name is not Name.POSTGRES:
+        HistoryStore(settings).migrate()
+    done = [store.value for store in Name if name in (None, store)]
+    if as_json:
+        print_json({"migrated": done})
+    else:
+        console().print(f"{' and '.join(done)}: at this version")
+
+
+@app.command()
 def checksum(name: OnlyOne = None, as_json: Json = False) -> None:
     """Rows and checksum of every table, by SQL: equal contents give equal checksums, in whatever order they came."""
     settings = load_settings()
