@@ -6,8 +6,9 @@ writer, its fold and the following are the product's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -16,9 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from skeet.agents.strategy_resume import Past, load, past_of, rerun, save
+from skeet.agents.agent_log import AgentLog
+from skeet.agents.strategy_resume import RESUME_WITHIN_S, Fresh, Past, Resumption, load, past_of, rerun, save
 from skeet.core.control import StrategyStarted
-from skeet.core.journal import AgentCheckpointed, JournalFold, Place, Run, ranges_of
+from skeet.core.errors import InfrastructureError
+from skeet.core.journal import AgentCheckpointed, JournalBegun, JournalFold, JournalHole, Place, Run, ranges_of
 from skeet.core.market import Quote, Tick
 from skeet.core.record import Meta, Out, Record, TopicPosition
 from skeet.core.strategy import Strategy, TradedInstrument, buy_limit
@@ -26,6 +29,7 @@ from skeet.core.strategy.machine import InstanceIdentity, InstanceState, Strateg
 from skeet.core.values import NS_PER_S, AccountId, PrincipalId, TenantId, exact_arithmetic
 from skeet.schemas.codec import numbered_codec
 from skeet.streams.journaling import AgentIdentity, JournalWriter
+from skeet.streams.stages import Resumed
 
 SYMBOL = "SIM:BTC/USDT"
 CODEC = numbered_codec()
@@ -269,3 +273,131 @@ def test_a_state_that_cannot_be_written_down_makes_no_checkpoint(capsys: pytest.
         process.state.user.quotes.append(object())
         process.save()
     assert broker.checkpoint is None
+
+
+class MemoryLog(AgentLog):
+    """The same broker behind the product's port; ``age_s`` is how long ago everything in it was written."""
+
+    def __init__(self, broker: Broker, age_s: float = 1.0) -> None:
+        self.broker = broker
+        self.written_ns = time.time_ns() - int(age_s * NS_PER_S)
+        self.kept_from = 0
+
+    def claim(self, identity: AgentIdentity) -> int:
+        return self.broker.append(identity.opened(str(len(self.broker.journal))))
+
+    def write(self, out: Out[Any]) -> int:
+        return self.broker.append(out)
+
+    def checkpoint(self, epoch: int, code_version: str, since_ns: int) -> Record[AgentCheckpointed] | None:
+        found = self.broker.checkpoint
+        if found is None or (found.epoch, found.code_version) != (epoch, code_version) or self.written_ns < since_ns:
+            return None
+        return Record(event=found, meta=None, at=TopicPosition("c", 0, 0), log_ns=self.written_ns)
+
+    def journal(self, first: int, end: int) -> list[Record[Any]]:
+        return [
+            Record(event=event, meta=None, at=TopicPosition("j", 0, offset), log_ns=self.written_ns)
+            for offset, event in enumerate(self.broker.journal)
+            if first <= offset < end
+        ]
+
+    def journal_at(self, log_ns: int) -> int:
+        return 0
+
+    def sources(self, runs: Iterable[Run]) -> dict[Place, Iterator[Record[Any]]]:
+        return self.broker.sources(runs)
+
+    def names(self, positions: Mapping[tuple[str, int], int]) -> dict[str, int]:
+        return {f"{topic}/{number}": offset for (topic, number), offset in positions.items()}
+
+    def partitions_kept(self, positions: Mapping[str, int]) -> dict[tuple[str, int], int]:
+        found = {(name.rpartition("/")[0], 0): offset for name, offset in positions.items()}
+        if min(found.values(), default=0) < self.kept_from:
+            raise JournalHole("expired")
+        return found
+
+    def commands_since(self, log_ns: int, account: bytes) -> set[tuple[str, str]]:
+        decoded = [CODEC.decode(body)[1] for _, body in self.broker.commands]
+        return {(meta.event_id, meta.cause_at) for meta in decoded if meta is not None}
+
+
+def resumed(log: MemoryLog, identity: AgentIdentity = AGENT) -> tuple[Resumed, bool]:
+    """Where an instance goes on, and whether it began afresh."""
+    afresh: list[bool] = []
+
+    def fresh(_: Mapping[tuple[str, int], int]) -> Fresh:
+        afresh.append(True)
+        return Fresh(state=machine().initial(), bars=())
+
+    with exact_arithmetic():
+        found = Resumption(machine(), identity, log, STARTED, fresh)({(QUOTES, 0): 4, (CLOCK, 0): 2})
+    return found, bool(afresh)
+
+
+@pytest.fixture
+def broker() -> Broker:
+    """Two quotes and a tick were merged; the command of the second quote is in the journal and was not sent."""
+    broker = Broker(10, 10)
+    with exact_arithmetic():
+        process = Process(broker)
+        process.take((QUOTES, 0), "")
+        process.take((QUOTES, 0), "")
+        process.take((CLOCK, 0), "")
+        process.take((QUOTES, 0), "before the outputs")
+    return broker
+
+
+def test_a_successor_sends_what_the_journal_covers_and_nobody_sent(broker: Broker) -> None:
+    sent = len(broker.commands)
+    found, afresh = resumed(MemoryLog(broker))
+    assert not afresh
+    assert sent == 1
+    assert [out.meta.cause_at for out in found.outs if out.meta] == [f"{QUOTES}/0/4"]
+    assert found.positions == {(QUOTES, 0): 5, (CLOCK, 0): 1}
+    assert (found.state.user.ticks, len(found.state.user.quotes)) == (1, 3)
+
+
+def test_the_successors_first_entry_goes_on_with_the_number(broker: Broker) -> None:
+    found, _ = resumed(MemoryLog(broker))
+    found.journal.merged(QUOTES, 0, 6)
+    entry = found.journal.entry()
+    assert entry is not None
+    assert (entry.event.sequence, entry.event.owner) == (2, len(broker.journal) - 1)
+
+
+def test_an_instance_that_was_away_too_long_begins_afresh_and_says_so(broker: Broker) -> None:
+    found, afresh = resumed(MemoryLog(broker, age_s=RESUME_WITHIN_S + 1))
+    assert afresh
+    assert found.positions == {}
+    begun = broker.journal[-1]
+    assert isinstance(begun, JournalBegun)
+    assert begun.positions == {f"{QUOTES}/0": 4, f"{CLOCK}/0": 2}
+    assert begun.owner == len(broker.journal) - 2
+
+
+def test_other_code_and_a_new_start_begin_afresh(broker: Broker) -> None:
+    assert resumed(MemoryLog(broker), replace(AGENT, code_version="other"))[1]
+    assert resumed(MemoryLog(broker), replace(AGENT, epoch=AGENT.epoch + 1))[1]
+
+
+def test_inputs_that_expired_past_its_position_make_an_instance_begin_afresh(broker: Broker) -> None:
+    log = MemoryLog(broker)
+    log.kept_from = 3
+    assert resumed(log)[1]
+
+
+def test_a_process_of_an_older_start_ends_itself(broker: Broker) -> None:
+    broker.append(replace(AGENT, epoch=AGENT.epoch + 1).opened("newer"))
+    with pytest.raises(InfrastructureError, match="newer than 7"):
+        resumed(MemoryLog(broker))
+
+
+def test_a_checkpoint_that_does_not_fit_the_journal_is_passed_over(broker: Broker) -> None:
+    broker.checkpoint = AgentCheckpointed(
+        agent_id=AGENT.agent_id, epoch=AGENT.epoch, owner=0, sequence=9, journal_offset=1, code_version="c",
+        positions={}, state=b"",
+    )  # fmt: skip
+    found, afresh = resumed(MemoryLog(broker))
+    assert not afresh, "the whole life is followed instead"
+    assert found.state.user.ticks == 1
