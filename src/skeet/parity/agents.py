@@ -88,8 +88,12 @@ class AgentsReplay:
             if isinstance(record.event, AgentCheckpointed):
                 event = record.event
                 self._checkpoints[event.agent_id, event.owner, event.sequence] = record
+        return self.along(records_until_end(self._settings, self._codec, [JOURNAL]))
+
+    def along(self, journal: Iterable[Record[Any]]) -> dict[str, str]:
+        """Run every instance along these records of the journal's topic."""
         with exact_arithmetic():
-            for record in records_until_end(self._settings, self._codec, [JOURNAL]):
+            for record in journal:
                 self._journal_records += 1
                 self._take(record)
         for agent_id, life in self._lives.items():
