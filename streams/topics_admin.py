@@ -33,8 +33,6 @@ from skeet.streams.topics import (
 
 PARTITIONER = "murmur2"
 ADMIN_TIMEOUT_S = 20.0
-COMPACTED_SEGMENT_BYTES = 16 * 1024 * 1024
-COMPACTED_SEGMENT_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,21 +42,6 @@ class Difference:
     topic: str
     detail: str
     remedy: str
-
-
-def topic_config(topic: Topic) -> dict[str, str]:
-    """The broker-side settings of a topic. LogAppendTime: the log's time is one clock, whoever writes."""
-    config = {
-        "retention.ms": str(topic.retention_ms),
-        "cleanup.policy": "compact" if topic.compacted else "delete",
-        "message.timestamp.type": "LogAppendTime",
-    }
-    if topic.by_budget or topic.retention_ms != FOREVER:
-        config["segment.bytes"] = str(ROLLED_BYTES)
-    if topic.compacted:
-        # Only closed segments are compacted: with the broker's gigabyte and week, a start would read days of checkpoints.
-        config |= {"segment.bytes": str(COMPACTED_SEGMENT_BYTES), "segment.ms": str(COMPACTED_SEGMENT_MS)}
-    return config
 
 
 def plan(settings: Settings) -> list[Difference]:
