@@ -40,12 +40,13 @@ class AgentLog:
         publisher.flush()
         return publisher.last_offset
 
-    def checkpoint(self, epoch: int, code_version: str) -> Record[AgentCheckpointed] | None:
-        """The newest checkpoint of this start by this code, of the newest owner."""
+    def checkpoint(self, epoch: int, code_version: str, since_ns: int) -> Record[AgentCheckpointed] | None:
+        """The newest checkpoint of this start by this code, of the newest owner, written since a time."""
         partition = self._place(CHECKPOINTS)
-        ends = watermarks(self._settings, [partition])
+        first = offsets_at(self._settings, [partition], since_ns)[partition]
+        _, end = watermarks(self._settings, [partition])[partition]
         best: Record[AgentCheckpointed] | None = None
-        for record in self._records(CHECKPOINTS, {partition: ends[partition]}):
+        for record in self._records(CHECKPOINTS, {partition: (first, end)}):
             event = record.event
             if event.epoch != epoch or event.code_version != code_version:
                 continue

@@ -44,6 +44,8 @@ RESUME_WITHIN_S = 300.0
 """An instance that was away longer begins afresh: what it would have done then is of no use to anybody now."""
 
 
+FOLLOW_WITHIN_S = 900.0
+"""Without a checkpoint the whole life is stepped again, which must not take long: a life that began earlier is given up."""
 OUTPUTS_SINCE_NS = 60 * NS_PER_S
 """Outputs that a predecessor may have sent are looked for from this long before its last word: a checkpoint is written up
 to 30 s (the producer's deadline) after what it holds."""
@@ -205,7 +207,7 @@ class Resumption:
 
     def _found(self, owner: int) -> _Found | None:
         own = self._identity
-        checkpoint = self._log.checkpoint(own.epoch, own.code_version)
+        checkpoint = self._log.checkpoint(own.epoch, own.code_version, _ago(RESUME_WITHIN_S))
         seeds = (checkpoint, None) if checkpoint is not None else (None,)
         for seed in seeds:
             try:
@@ -214,12 +216,13 @@ class Resumption:
                 logger().warning("journal not usable", from_checkpoint=seed is not None, reason=str(error))
                 continue
             if found is not None:
-                return found if time.time_ns() - found.newest_ns < RESUME_WITHIN_S * NS_PER_S else None
+                return found if found.newest_ns > _ago(RESUME_WITHIN_S) else None
         return None
 
     def _read(self, owner: int, checkpoint: Record[AgentCheckpointed] | None) -> _Found | None:
         own = self._identity
-        fold, first = JournalFold(own.agent_id), self._log.journal_at(self._started.log_ns)
+        since_ns = max(self._started.log_ns, _ago(FOLLOW_WITHIN_S))
+        fold, first = JournalFold(own.agent_id), self._log.journal_at(since_ns)
         if checkpoint is not None:
             fold, first = JournalFold.after(checkpoint.event), checkpoint.event.journal_offset + 1
         newest_ns = checkpoint.log_ns if checkpoint is not None else 0
@@ -284,6 +287,10 @@ class Resumption:
         return JournalWriter(
             self._identity, owner, next_sequence, journal_offset, lambda state: save(self._machine, state)
         )
+
+
+def _ago(seconds: float) -> int:
+    return time.time_ns() - int(seconds * NS_PER_S)
 
 
 def rerun(

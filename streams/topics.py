@@ -353,6 +353,9 @@ def topic_config(topic: Topic) -> dict[str, str]:
     }
     if topic.by_budget or topic.retention_ms != FOREVER:
         config["segment.bytes"] = str(ROLLED_BYTES)
+    if topic.compacted:
+        # Only closed segments are compacted: with the broker's week, a start would read days of checkpoints.
+        config |= {"segment.bytes": str(ROLLED_BYTES), "segment.ms": str(HOUR_MS)}
     if topic.max_record_bytes:
         config["max.message.bytes"] = str(topic.max_record_bytes)
     return config

@@ -82,6 +82,24 @@ def test_every_process_answers_and_all_metrics_of_the_document_are_exposed(insta
     assert sum_of(targets["strategies"], "skeet_strategy_instances") == 2
 
 
+def _deep(installation: Installation, seed: str = "0", zone: str = "UTC") -> dict[str, Any]:
+    """`verify --deep`, which must be clean, under another hash seed and in another time zone."""
+    elsewhere = Installation(installation.data)
+    elsewhere.environment |= {"PYTHONHASHSEED": seed, "TZ": zone}
+    found: dict[str, Any] = elsewhere.json("verify", "--deep")
+    return found
+
+
+def test_the_log_made_again_is_the_log_in_every_process(installation: Installation) -> None:
+    found = _deep(installation, "1", "Asia/Tokyo")
+    compared = {check["name"]: check["compared"] for check in found["checks"]}
+    assert compared["F"]["marks"] >= 8, "a mark of each partition at the demo's end"
+    assert compared["D"]["decided events"] > 100
+    assert compared["S"]["lives"] == 2
+    assert compared["S"]["outputs"] > 20
+    assert _deep(installation, "42", "America/New_York")["hashes"] == found["hashes"]
+
+
 def test_an_altered_postgres_row_is_named(installation: Installation) -> None:
     dsn = settings_of(installation).postgres.dsn.get_secret_value()
     with psycopg.connect(dsn, autocommit=True) as connection:
@@ -171,6 +189,7 @@ def test_crash_with_orders_in_flight_is_recovered_from(installation: Installatio
 
 def test_crashes_left_no_difference(installation: Installation) -> None:
     installation.skeet("verify")
+    _deep(installation)
     assert doubled_orders(installation.data) == []
 
 

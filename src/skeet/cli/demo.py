@@ -31,6 +31,7 @@ from skeet.wiring import ROLES
 SPEED = "10"
 """Arrivals per natural arrival: busy enough for a minute to be worth watching, natural enough to look like a market."""
 
+QUIET_MARK = "all is quiet"
 QUIET_DEADLINE_S = 90.0
 HISTORY_DEADLINE_S = 180.0
 
@@ -167,6 +168,8 @@ def stop_strategy(each: DemoAccount) -> None:
 
 def quiesce(settings: Settings) -> None:
     """Stop what makes new events, in the order in which they cause each other, and wait until all of it is folded."""
+    from skeet.cli.mark import mark
+
     for each in ACCOUNTS:
         stop_strategy(each)
     for each in ACCOUNTS:
@@ -174,6 +177,8 @@ def quiesce(settings: Settings) -> None:
     _await_no_open_orders(settings)
     _say("skeet sim pause")
     ExchangeAdmin(settings).pause()
+    _say(f"skeet mark '{QUIET_MARK}'")
+    mark(QUIET_MARK)
     await_caught_up(settings, [role.group for role in ROLES.values() if role.group], QUIET_DEADLINE_S)
 
 

@@ -41,6 +41,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("sql", "skeet.cli.sql:sql", "Ask ClickHouse.", LOOKING),
     Entry("connect", "skeet.cli.connect:connect", "How to reach the stores with your own tools.", LOOKING),
     Entry("verify", "skeet.cli.verify:verify", "Prove that log, stores and venue agree.", LOOKING),
+    Entry("mark", "skeet.cli.mark:mark", "Mark this place in the log.", LOOKING),
     Entry("topics", "skeet.cli.topics:app", "The table of topics against the broker.", OPERATING),
     Entry("access", "skeet.cli.access:app", "Who may read and write which topic.", OPERATING),
     Entry("config", "skeet.cli.config:app", "The settings in force.", OPERATING),

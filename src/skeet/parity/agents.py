@@ -7,7 +7,7 @@ that is not in the log is a difference only when a later one is. A recorded comm
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from hashlib import sha256
 from typing import Any
 
@@ -15,7 +15,6 @@ from skeet.agents.agent_log import AgentLog
 from skeet.agents.strategy_loading import code_version, load_strategy, parse_parameters, user_folder
 from skeet.agents.strategy_resume import load, save, warm_up_bars
 from skeet.config import Settings
-from skeet.core.control import StrategyHalted, StrategyStarted
 from skeet.core.errors import InvalidInput
 from skeet.core.journal import (
     AgentCheckpointed,
@@ -31,29 +30,12 @@ from skeet.core.record import Out, Record
 from skeet.core.strategy.machine import InstanceIdentity, InstanceState, StrategyMachine
 from skeet.core.values import AccountId, exact_arithmetic
 from skeet.parity.cursor import Cursors
+from skeet.parity.recorded import Outputs, RecordedOutputs
 from skeet.schemas.codec import Codec
-from skeet.streams.door import Door
 from skeet.streams.ranges import watermarks
-from skeet.streams.reading import messages_until_end, partitions_of, records_until_end
-from skeet.streams.topics import ACCOUNT_EVENTS, CHECKPOINTS, CLOCK, COMMANDS, CONTROL, JOURNAL, MARKET_BARS
+from skeet.streams.reading import records_until_end
+from skeet.streams.topics import ACCOUNT_EVENTS, CHECKPOINTS, CLOCK, JOURNAL, MARKET_BARS
 from skeet.verify.findings import Check
-
-PRINCIPAL = "strategy:"
-
-Outputs = dict[str, dict[bytes, str]]
-"""By id: SHA-256 of each different record under it, and where that stands first. A venue's event that the feed published
-twice makes the same command twice, with other times."""
-
-
-@dataclass(slots=True)
-class Recorded:
-    """What one instance wrote, by the epoch of its start."""
-
-    outputs: dict[int, Outputs] = field(default_factory=dict)
-
-    def of(self, epoch: int) -> Outputs:
-        """The outputs of one start."""
-        return self.outputs.setdefault(epoch, {})
 
 
 class NotJudged(Exception):
@@ -85,71 +67,39 @@ class AgentsReplay:
         self._settings = settings
         self._codec = codec
         self._check = check
-        self._door = Door(settings.kafka, codec)
-        self._started: dict[int, Record[StrategyStarted]] = {}
-        self._recorded: dict[str, Recorded] = {}
+        self._log = RecordedOutputs(settings, codec)
         self._checkpoints: dict[tuple[str, int, int], Record[AgentCheckpointed]] = {}
         self._folds: dict[str, JournalFold] = {}
         self._lives: dict[str, Life | None] = {}
         self._explained: dict[tuple[str, int], bool] = {}
         self._chains: dict[str, bytes] = {}
         self._cursors = Cursors(settings, codec)
-        self.records_read = 0
+        self._journal_records = 0
+
+    @property
+    def records_read(self) -> int:
+        """Records of journals, commands and control looked at so far."""
+        return self._journal_records + self._log.records_read
 
     def run(self) -> dict[str, str]:
         """Read outputs first, then the journal, which stands before them; returns a hash chain per instance."""
-        self._read_control()
-        self._read_commands()
+        self._log.read()
         for record in records_until_end(self._settings, self._codec, [CHECKPOINTS]):
             if isinstance(record.event, AgentCheckpointed):
                 event = record.event
                 self._checkpoints[event.agent_id, event.owner, event.sequence] = record
+        return self.along(records_until_end(self._settings, self._codec, [JOURNAL]))
+
+    def along(self, journal: Iterable[Record[Any]]) -> dict[str, str]:
+        """Run every instance along these records of the journal's topic."""
         with exact_arithmetic():
-            for record in records_until_end(self._settings, self._codec, [JOURNAL]):
-                self.records_read += 1
+            for record in journal:
+                self._journal_records += 1
                 self._take(record)
         for agent_id, life in self._lives.items():
             self._end(agent_id, life)
         self._name_unexplained()
         return {agent_id: chain.hex() for agent_id, chain in self._chains.items()}
-
-    def _read_control(self) -> None:
-        for message in self._messages(CONTROL):
-            try:
-                record = self._door.message(message)
-            except InvalidInput:
-                continue  # the desk has written its dead letter
-            if isinstance(record.event, StrategyStarted):
-                self._started[record.at.offset] = record
-            if isinstance(record.event, StrategyHalted):
-                epoch = max(
-                    (o for o, r in self._started.items() if r.event.instance_id == record.event.instance_id), default=0
-                )
-                self._note(record, epoch, message.value() or b"")
-
-    def _read_commands(self) -> None:
-        for message in self._messages(COMMANDS):
-            try:
-                record = self._door.message(message)
-            except InvalidInput:
-                continue  # the desk has written its dead letter
-            epoch = getattr(record.event, "epoch", 0)
-            if epoch:
-                self._note(record, epoch, message.value() or b"")
-
-    def _messages(self, topic: Any) -> Iterable[Any]:
-        for message in messages_until_end(self._settings, partitions_of(self._settings, [topic])):
-            self.records_read += 1
-            yield message
-
-    def _note(self, record: Record[Any], epoch: int, raw: bytes) -> None:
-        """Remember an output of an instance."""
-        principal = record.meta.principal_id if record.meta is not None else ""
-        if not principal.startswith(PRINCIPAL):
-            return
-        agent_id = principal.removeprefix(PRINCIPAL)
-        outputs = self._recorded.setdefault(agent_id, Recorded()).of(epoch)
-        outputs.setdefault(record.event_id, {}).setdefault(sha256(raw).digest(), str(record.at))
 
     def _take(self, record: Record[Any]) -> None:
         event = record.event
@@ -202,7 +152,7 @@ class AgentsReplay:
         return life
 
     def _life(self, begun: JournalBegun) -> Life:
-        started = self._started.get(begun.epoch)
+        started = self._log.started.get(begun.epoch)
         if started is None or started.meta is None or not begun.state:
             raise NotJudged("lives whose state cannot be written down, not run")
         try:
@@ -221,20 +171,20 @@ class AgentsReplay:
             instrument=saved.instrument,
             epoch=begun.epoch,
         )
-        log = self._log(begun, identity)
+        log = self._agent_log(begun, identity)
         try:
             log.partitions_kept(begun.positions)
         except JournalHole:
             raise NotJudged("lives that began before what the log still holds, not run") from None
-        recorded = self._recorded.setdefault(begun.agent_id, Recorded()).of(begun.epoch)
+        recorded = self._log.of(begun.agent_id, begun.epoch)
         machine = StrategyMachine(strategy(parameters), identity)
         return Life(machine, saved.state, recorded, log.sources_from(begun.positions))
 
     def _start(self, life: Life, begun: JournalBegun, at: str) -> None:
-        log = self._log(begun, life.machine.identity)
+        log = self._agent_log(begun, life.machine.identity)
         named = (record for source in log.sources(begun.warm_up).values() for record in source)
         bars = warm_up_bars(begun.warm_up, named)
-        life.state, outs = life.machine.start(life.state, bars, self._started[begun.epoch])
+        life.state, outs = life.machine.start(life.state, bars, self._log.started[begun.epoch])
         self._compare(begun.agent_id, life, outs, at)
 
     def _go_on(self, record: Record[Any], entry: MergeRecorded) -> None:
@@ -315,16 +265,15 @@ class AgentsReplay:
         self._explained[agent_id, epoch] = False
 
     def _name_unexplained(self) -> None:
-        for agent_id in sorted(self._recorded):
-            for epoch, outputs in sorted(self._recorded[agent_id].outputs.items()):
-                if self._explained.get((agent_id, epoch)):
-                    for event_id, bodies in outputs.items():
-                        for at in bodies.values():
-                            self._check.differs(f"{at}: {event_id} is of {agent_id}, whose journal does not make it")
-                elif outputs and (agent_id, epoch) not in self._explained:
-                    self._check.count("commands without a journal, not judged", len(outputs))
+        for (agent_id, epoch), outputs in sorted(self._log.outputs.items()):
+            if self._explained.get((agent_id, epoch)):
+                for event_id, bodies in outputs.items():
+                    for at in bodies.values():
+                        self._check.differs(f"{at}: {event_id} is of {agent_id}, whose journal does not make it")
+            elif outputs and (agent_id, epoch) not in self._explained:
+                self._check.count("commands without a journal, not judged", len(outputs))
 
-    def _log(self, begun: JournalBegun, identity: InstanceIdentity) -> AgentLog:
+    def _agent_log(self, begun: JournalBegun, identity: InstanceIdentity) -> AgentLog:
         """The instance's inputs, of its own keys only."""
         instrument, account = identity.instrument.instrument_id.encode(), identity.account_id.encode()
         topics = {name.rpartition("/")[0] for name in begun.positions} - {CLOCK.name} | {MARKET_BARS.name}

@@ -109,7 +109,7 @@ class DeskReplay:
         self._pending: dict[str, deque[Decided]] = {}
         self._chains: dict[str, bytes] = {}
         self._code_version = folding_code_version()
-        self._decided_by = self._code_version
+        self._decided_by = ""  # until a RulesApplied says: a log older than that event was decided by other code
         self._event_count = 0
         self._last_good = "the beginning"
 
