@@ -48,6 +48,8 @@ class Operation(StrEnum):
 
     READ = "read"
     WRITE = "write"
+    DELETE = "delete"
+    """Let the oldest records leave."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,7 @@ class Access:
     principal: str
     reads: tuple[Topic, ...] = ()
     writes: tuple[Topic, ...] = ()
+    deletes: tuple[Topic, ...] = ()
     groups: tuple[str, ...] = ()
     transactional_ids: tuple[str, ...] = ()
     watches_groups: bool = False
@@ -69,18 +72,21 @@ class Access:
 
     def allows(self, operation: Operation, topic: Topic) -> bool:
         """Whether the principal may do this."""
-        return topic in (self.reads if operation is Operation.READ else self.writes)
+        topics = {Operation.READ: self.reads, Operation.WRITE: self.writes, Operation.DELETE: self.deletes}
+        return topic in topics[operation]
 
 
 MARKET = (MARKET_TRADES, MARKET_QUOTES, MARKET_BOOKS, MARKET_BARS, MARKET_STATUS)
 PUBLIC = (*MARKET, MARKET_REFERENCE, INSTRUMENTS, SIGNALS, CLOCK)
 """What every tenant may read: nobody's orders, nobody's accounts. Raw frames are not: a venue's terms may forbid it."""
+BUDGETED = tuple(topic for topic in TOPICS if topic.by_budget)
+"""Market data that makes room when the disk budget asks for it. Of no other topic may anybody delete a record."""
 
 SERVICES: tuple[Access, ...] = (
     Access(principal="registry", schemas=True),
     Access(
         principal="feed",
-        reads=(MARKET_TRADES, MARKET_QUOTES, MARKET_BOOKS, MARKET_STATUS, INSTRUMENTS),
+        reads=(MARKET_TRADES, MARKET_QUOTES, MARKET_BOOKS, MARKET_STATUS, INSTRUMENTS, PLATFORM_EVENTS),
         writes=(*MARKET, MARKET_RAW, INSTRUMENTS, DEAD_LETTERS),
     ),
     Access(
@@ -126,6 +132,12 @@ SERVICES: tuple[Access, ...] = (
         principal="projection-clickhouse",
         reads=tuple(topic for topic in TOPICS if topic.history),
         groups=("projection-clickhouse",),
+    ),
+    Access(
+        principal="archive",
+        reads=(*BUDGETED, PLATFORM_EVENTS),
+        writes=(PLATFORM_EVENTS,),
+        deletes=BUDGETED,
     ),
     Access(principal="watchdog", reads=TOPICS, writes=(PLATFORM_EVENTS,), watches_groups=True),
 )

@@ -82,7 +82,12 @@ def grant(settings: Settings, client: Any, table: Iterable[Access]) -> None:
 def bindings_of(access: Access, kafka: KafkaSettings) -> Iterator[AclBinding]:
     """The ACLs of one line."""
     who = access.principal
-    for operation, topics in ((AclOperation.READ, access.reads), (AclOperation.WRITE, access.writes)):
+    operations = {
+        AclOperation.READ: access.reads,
+        AclOperation.WRITE: access.writes,
+        AclOperation.DELETE: access.deletes,
+    }
+    for operation, topics in operations.items():
         for topic in topics:
             yield _on_topic(who, operation, topic_name(topic, kafka))
     # No more than to ask for it: who joins no group commits nothing.

@@ -18,7 +18,7 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic
 from installation import eventually
 
 from skeet.config import Settings, load_settings
@@ -132,6 +132,20 @@ def read(settings: Settings) -> dict[str, str]:
     return said
 
 
+def deleted(who: Settings) -> dict[str, str]:
+    """What the broker said to letting the records below the first one leave, by topic (empty: it may)."""
+    client = AdminClient(kafka_options(who.kafka))
+    said = {}
+    for topic in ALL_TOPICS:
+        at = TopicPartition(topic_name(topic, who.kafka), 0, 0)
+        try:
+            client.delete_records([at])[at].result(DEADLINE_S)
+            said[topic.name] = ""
+        except KafkaException as error:
+            said[topic.name] = error.args[0].name()
+    return said
+
+
 def allowed(principal: str, operation: Operation, topic: Topic) -> bool:
     return any(line.allows(operation, topic) for line in TABLE if line.principal == principal)
 
@@ -140,7 +154,11 @@ def allowed(principal: str, operation: Operation, topic: Topic) -> bool:
 @pytest.mark.parametrize("principal", PRINCIPALS)
 def test_the_broker_allows_what_the_table_says_and_nothing_else(secured: Settings, principal: str) -> None:
     who = acting_as(principal, secured.kafka.bootstrap, secured.data)
-    tried = {Operation.WRITE: written(who, Producer(kafka_options(who.kafka))), Operation.READ: read(who)}
+    tried = {
+        Operation.WRITE: written(who, Producer(kafka_options(who.kafka))),
+        Operation.READ: read(who),
+        Operation.DELETE: deleted(who),
+    }
     for operation, said in tried.items():
         expected = {t.name: "" if allowed(principal, operation, t) else DENIED for t in ALL_TOPICS}
         assert said == expected, operation
