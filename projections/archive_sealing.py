@@ -23,12 +23,12 @@ from skeet.projections.archive_files import Manifest, Proof, difference, manifes
 from skeet.projections.blocks import StoredRecord
 from skeet.projections.clickhouse_store import HistoryStore
 from skeet.projections.history import TABLE_OF_TOPIC, UNREADABLE
+from skeet.streams.access import BUDGETED
 from skeet.streams.kafka import admin
 from skeet.streams.ranges import watermarks
 from skeet.streams.reading import messages_until_end, partitions_of
-from skeet.streams.topics import TOPIC_BY_NAME, TOPICS
+from skeet.streams.topics import TOPIC_BY_NAME
 
-BUDGETED = tuple(topic for topic in TOPICS if topic.by_budget)
 MAX_SEGMENT_RECORDS = 200_000
 """A segment is held in memory while it is made: so many records are about 100 MB of Python objects at most."""
 ADMIN_TIMEOUT_S = 30.0

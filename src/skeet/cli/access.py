@@ -45,6 +45,7 @@ def _row(line: Access) -> dict[str, str | list[str]]:
         "principal": line.principal,
         "reads": [topic.name for topic in line.reads],
         "writes": [topic.name for topic in line.writes],
+        "deletes": [topic.name for topic in line.deletes],
         "groups": list(line.groups),
         "transactional ids": list(line.transactional_ids),
     }

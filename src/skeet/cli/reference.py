@@ -118,11 +118,12 @@ def _access() -> Iterator[str]:
         "What a secured Kafka (`skeet up --secure`) allows each principal; it refuses the rest. The operator (`admin`) may do "
         "everything.\n"
     )
-    yield "| principal | reads | writes |\n|---|---|---|"
+    yield "| principal | reads | writes | deletes old records of |\n|---|---|---|---|"
     for line in (*SERVICES, *tenant_access("TENANT")):
-        reads, writes = (", ".join(f"`{topic.name}`" for topic in topics) for topics in (line.reads, line.writes))
+        columns = (line.reads, line.writes, line.deletes)
+        reads, writes, deletes = (", ".join(f"`{topic.name}`" for topic in topics) for topics in columns)
         own = "`_schemas`" if line.schemas else "-"
-        yield f"| `{line.principal}` | {reads or own} | {writes or own} |"
+        yield f"| `{line.principal}` | {reads or own} | {writes or own} | {deletes or '-'} |"
     yield ""
 
 
