@@ -45,7 +45,7 @@ def _row(line: Access) -> dict[str, str | list[str]]:
         "principal": line.principal,
         "reads": [topic.name for topic in line.reads],
         "writes": [topic.name for topic in line.writes],
-        "deletes": [topic.name for topic in line.deletes],
+        "deletes": [topic.name for topic in line.expires],
         "groups": list(line.groups),
         "transactional ids": list(line.transactional_ids),
     }

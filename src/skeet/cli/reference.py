@@ -120,7 +120,7 @@ def _access() -> Iterator[str]:
     )
     yield "| principal | reads | writes | deletes old records of |\n|---|---|---|---|"
     for line in (*SERVICES, *tenant_access("TENANT")):
-        columns = (line.reads, line.writes, line.deletes)
+        columns = (line.reads, line.writes, line.expires)
         reads, writes, deletes = (", ".join(f"`{topic.name}`" for topic in topics) for topics in columns)
         own = "`_schemas`" if line.schemas else "-"
         yield f"| `{line.principal}` | {reads or own} | {writes or own} | {deletes or '-'} |"
