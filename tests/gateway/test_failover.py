@@ -21,6 +21,7 @@ from skeet.core.values import NS_PER_S
 from skeet.streams.kafka import group_name
 from skeet.streams.partitioner import partition_of
 from skeet.streams.topics import ACCOUNT_EVENTS, topic_name
+from skeet.venues.sim.behaviour import Faults
 from skeet.venues.sim.orders import UniqueAmong
 
 pytestmark = pytest.mark.integration
@@ -79,7 +80,7 @@ class Pair:
 
 @pytest.fixture
 def pair(sim: Any, desk: Any, tmp_path: Path) -> Iterator[Pair]:
-    sim.behaviour.unique_among = UniqueAmong.NONE
+    sim.behaviour.faults = Faults(duplicate_client_ids=UniqueAmong.NONE)
     made = Pair(desk.settings, tmp_path)
     yield made
     made.end()
