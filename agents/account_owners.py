@@ -9,6 +9,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, TopicPartitio
 from skeet.config import Settings
 from skeet.core.accounts import AccountOpened
 from skeet.core.errors import InfrastructureError
+from skeet.health import HEALTH
 from skeet.schemas.codec import Codec
 from skeet.streams.kafka import consumer
 from skeet.streams.partitioner import partition_of
@@ -62,6 +63,7 @@ class AccountOwners:
         while self._read_to.get(place, 0) < end:
             if time.monotonic() > deadline:
                 raise InfrastructureError(f"{place[0]}/{place[1]} was not read to {end} in {CATCH_UP_DEADLINE_S:.0f} s")
+            HEALTH.beat()
             for message in self._client.consume(READ_BATCH, POLL_S):
                 self._take(message)
 

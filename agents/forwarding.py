@@ -10,6 +10,7 @@ from collections.abc import Callable
 from confluent_kafka import Message
 
 from skeet.config import Settings
+from skeet.health import HEALTH
 from skeet.process import StopSignal, logger
 from skeet.schemas.codec import Codec
 from skeet.streams.crash_points import EGRESS_IN_TRANSACTION, INTAKE_IN_TRANSACTION
@@ -51,6 +52,7 @@ class Forwarder:
             the process must end: fenced, or the outcome of a commit is unknown.
         """
         assert self._inputs is not None, "not started"
+        HEALTH.beat()
         messages = self._inputs.poll(timeout_s)
         if not messages:
             return 0
@@ -64,6 +66,7 @@ class Forwarder:
 
     def run(self, stop: StopSignal) -> None:
         """Forward until asked to stop."""
+        HEALTH.loop(self._role)
         while not stop.stopping:
             self.step()
 
