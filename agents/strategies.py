@@ -1,43 +1,39 @@
 """The role ``strategies``: follows the control topic and keeps one process running for each started instance.
 
 A process that ends is started again with back-off, but not after a halt: that takes a new StrategyStarted. The processes
-get what they need to reach Kafka and the registry and nothing else: no venue keys, no credentials of stores. After a stop
-that asks for it, the book's open orders are canceled once its process is gone.
+get what they need to reach Kafka and the registry and nothing else: no venue keys, no credentials of stores. One that takes
+more than its limits is killed, and halted with an event. After a stop that asks for it, and after a halt unless it was
+started otherwise, the book's open orders are canceled once its process is gone.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import signal
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import TopicPartition
-from pydantic import SecretStr
 
 from skeet.agents.strategy_instances import Instance, Instances, fold
-from skeet.agents.strategy_loading import user_folder
-from skeet.agents.strategy_process import HALTED
-from skeet.config import KafkaSettings, Settings
-from skeet.connections.kafka import connection_environment
+from skeet.agents.strategy_launch import Child, broker_ports, instance_environment, launch
+from skeet.agents.strategy_oversight import Verdict
+from skeet.agents.strategy_watch import HALTED, HALTED_BY_ITSELF
+from skeet.config import Settings
 from skeet.core.commands import CancelAllOrders
-from skeet.core.control import StrategyStopped
-from skeet.core.errors import InvalidInput
+from skeet.core.control import StrategyHalted, StrategyStopped
+from skeet.core.errors import BugError, InvalidInput
 from skeet.core.ids import derive_id
 from skeet.core.record import Meta, Out, Record
-from skeet.core.values import NS_PER_S
+from skeet.core.values import NS_PER_S, EventId, PrincipalId
 from skeet.health import HEALTH
 from skeet.metrics import Source
 from skeet.process import StopSignal, announce_ready, logger
 from skeet.schemas.codec import Codec
-from skeet.streams.access_admin import password_file
 from skeet.streams.crash_points import (
     STRATEGIES_AFTER_START,
     STRATEGIES_BEFORE_START,
     STRATEGIES_BEFORE_WITHDRAW,
-    chaos_environment,
     reach,
 )
 from skeet.streams.door import Door
@@ -47,8 +43,7 @@ from skeet.streams.reading import records_until_end
 from skeet.streams.registry import registered_codec
 from skeet.streams.topics import COMMANDS, CONTROL, topic_name
 
-STRATEGIES, STRATEGY = "strategies", "strategy"
-"""This role and its instances, which are principals of their own to a secured Kafka."""
+__all__ = ("Runner", "instance_environment", "main")
 
 BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Waits before the first, second … restart of a process that keeps ending; the last one goes on."""
@@ -58,38 +53,33 @@ STOP_DEADLINE_S = 12.0
 """Instances drain in this time when the platform stops (a role has 20 s); then they are killed."""
 LIVE_LIMIT_S = 60.0
 """One control record may stop an instance, which has its deadline, and start another."""
-POLL_S = 0.2
+POLL_S = 0.1
+"""Processes are looked at this often; a look at one takes about 0.2 ms."""
 VALIDITY_NS = 60 * NS_PER_S
-
-INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "PYTHONHASHSEED", "VIRTUAL_ENV", "TMPDIR")
-"""All that an instance's environment takes over from ours."""
-
-
-@dataclass(slots=True)
-class Child:
-    """The process of one instance; ``restarts`` counts ends without a steady run between them."""
-
-    process: subprocess.Popen[bytes]
-    started_at: float
-    offset: int
+ROLE = PrincipalId("strategies")
+"""Who halts an instance from outside; a halt that the instance writes itself names the instance."""
 
 
 @dataclass(slots=True)
 class Waiting:
-    """When an instance may start again, and how often it ended."""
+    """When an instance may start again, and how often it ended; ``unexplained``: without having said why."""
 
     until: float = 0.0
     restarts: int = 0
+    unexplained: int = 0
 
 
 @dataclass(slots=True)
 class Runner:
-    """Starts, restarts and stops the processes."""
+    """Starts, watches, restarts, halts and stops the processes."""
 
     settings: Settings
     publisher: Publisher
     instances: Instances
+    ports: tuple[int, ...] = ()
     children: dict[str, Child] = field(default_factory=dict)
+    unwritten: list[Out[Any]] = field(default_factory=list)
+    """Halts of this round: all that misbehaves is killed before anything is written, which takes its time."""
     waiting: dict[str, Waiting] = field(default_factory=dict)
 
     def changed(self, instance: Instance) -> None:
@@ -102,15 +92,25 @@ class Runner:
             self._end(name)
         if instance.state == "stopped":
             self._end(name)
+        if not instance.wanted and _cancels(instance):
             self._withdraw(instance)
 
     def tend(self) -> None:
-        """Reap what ended, start what is missing."""
+        """Reap what ended, halt what misbehaves, start what is missing."""
         for name, child in list(self.children.items()):
             code = child.process.poll()
-            if code is not None:
-                del self.children[name]
+            verdict = child.overseer.look()
+            if verdict is not None:
+                verdict = verdict if code is not None else child.overseer.placed(verdict)
+                self._halt(name, child, verdict)
+            elif code is not None:
                 self._ended(name, child, code)
+            elif child.overseer.busy:
+                child.slow_down()
+        if self.unwritten:
+            self.publisher.send(self.unwritten)
+            self.publisher.flush()
+            self.unwritten.clear()
         for name, instance in self.instances.items():
             due = self.waiting.get(name, Waiting()).until <= time.monotonic()
             if instance.wanted and name not in self.children and due:
@@ -128,47 +128,77 @@ class Runner:
             child.process.terminate()
         deadline = time.monotonic() + STOP_DEADLINE_S
         for child in self.children.values():
-            _wait(child.process, deadline - time.monotonic())
+            child.wait(deadline - time.monotonic())
         self.children.clear()
 
     def _start(self, instance: Instance) -> None:
-        name = instance.instance_id
+        name, offset = instance.instance_id, instance.started.at.offset
+        taken = [child.uid for child in self.children.values()]
         reach(STRATEGIES_BEFORE_START)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "skeet", "run", "strategy"], env=instance_environment(self.settings, name)
-        )
-        self.children[name] = Child(process, time.monotonic(), instance.started.at.offset)
-        logger().info("instance started", instance=name, pid=process.pid)
+        child = self.children[name] = launch(self.settings, name, offset, taken, self.ports)
+        logger().info("instance started", instance=name, pid=child.process.pid, uid=child.uid)
         reach(STRATEGIES_AFTER_START)
 
     def _ended(self, name: str, child: Child, code: int) -> None:
+        del self.children[name]
+        child.overseer.close()
         waiting = self.waiting.setdefault(name, Waiting())
         if time.monotonic() - child.started_at > STEADY_S:
-            waiting.restarts = 0
+            waiting.restarts = waiting.unexplained = 0
         wait_s = BACK_OFF_S[min(waiting.restarts, len(BACK_OFF_S) - 1)]
         waiting.restarts += 1
+        why = child.overseer.explained
         # A halted instance is not wanted once its StrategyHalted is read here, which is a moment away.
-        waiting.until = time.monotonic() + (BACK_OFF_S[-1] if code == HALTED else wait_s)
-        logger().warning("instance ended", instance=name, code=code, restart_in_s=round(wait_s, 1))
+        halted = code == HALTED or why == HALTED_BY_ITSELF
+        waiting.until = time.monotonic() + (BACK_OFF_S[-1] if halted else wait_s)
+        logger().warning("instance ended", instance=name, code=code, restart_in_s=round(wait_s, 1), why=why)
+        # Who was killed from outside (an operator, the system short of memory) did nothing wrong by that.
+        waiting.unexplained += not why and not halted and code != -signal.SIGKILL
+        limit = self.settings.strategy.limits.unexplained_ends
+        if waiting.unexplained >= limit:
+            text = f"its process ended {limit} times, last with code {code} (strategy.limits.unexplained_ends)"
+            self._write_halt(self.instances[name], Verdict(reason="ends", error=text))
+
+    def _halt(self, name: str, child: Child, verdict: Verdict) -> None:
+        """Kill the process, then say so: what it does in between would be done by nobody."""
+        del self.children[name]
+        child.kill()
+        logger().error("instance halted", instance=name, reason=verdict.reason, error=verdict.error)
+        self._write_halt(self.instances[name], verdict)
+
+    def _write_halt(self, instance: Instance, verdict: Verdict) -> None:
+        waiting = self.waiting.setdefault(instance.instance_id, Waiting())
+        waiting.until = time.monotonic() + BACK_OFF_S[-1]
+        started = instance.started
+        event = StrategyHalted(
+            instance_id=instance.instance_id,
+            handler=verdict.handler,
+            file=verdict.file,
+            line=verdict.line,
+            error=verdict.error,
+            reason=verdict.reason,
+        )
+        identity = derive_id("strategy-halted", instance.instance_id, started.event_id, verdict.reason)
+        meta = _caused_by(started, identity, instance, ROLE)
+        self.unwritten.append(Out(topic=CONTROL.name, key=instance.instance_id, event=event, meta=meta))
 
     def _end(self, name: str) -> None:
         child = self.children.pop(name, None)
         if child is not None:
-            child.process.terminate()
-            _wait(child.process, STOP_DEADLINE_S)
+            child.end(STOP_DEADLINE_S)
             logger().info("instance stopped", instance=name)
 
     def _withdraw(self, instance: Instance) -> None:
         """Cancel the book's orders; the id follows from the stop, so that a restart of this role asks the same again."""
-        stopped, meta = instance.last.event, instance.last.meta
-        if not (isinstance(stopped, StrategyStopped) and stopped.cancel_open and meta is not None):
+        last = instance.last
+        valid_until = last.log_ns + VALIDITY_NS
+        if last.meta is None or valid_until < time.time_ns():
             return
-        valid_until = instance.last.log_ns + VALIDITY_NS
-        if valid_until < time.time_ns():
-            return
-        command = CancelAllOrders(ts_cause=instance.last.log_ns, valid_until=valid_until, book_id=instance.instance_id)
+        command = CancelAllOrders(ts_cause=last.log_ns, valid_until=valid_until, book_id=instance.instance_id)
+        identity = derive_id("command", "cancel-after-stop", last.meta.event_id)
+        meta = _caused_by(last, identity, instance, last.meta.principal_id)
         reach(STRATEGIES_BEFORE_WITHDRAW)
-        self.publisher.send([_command(command, instance, meta)])
+        self.publisher.send([Out(topic=COMMANDS.name, key=meta.account_id, event=command, meta=meta)])
         self.publisher.flush()
 
 
@@ -182,8 +212,9 @@ def main(settings: Settings) -> int:
         fold(instances, record)
         next_offset = record.at.offset + 1
     runner = Runner(settings, Publisher(settings, codec, producer(settings, "skeet-strategies")), instances)
-    for instance in instances.values():
-        if instance.state == "stopped":
+    runner.ports = broker_ports(settings)
+    for instance in list(instances.values()):
+        if not instance.wanted:
             runner.changed(instance)
     Source("skeet_strategy_instances", runner.counts).register()
     HEALTH.loop("strategies", LIVE_LIMIT_S)
@@ -219,53 +250,33 @@ def _apply(runner: Runner, record: Record[Any]) -> None:
         runner.changed(changed)
 
 
-def instance_environment(settings: Settings, instance_id: str) -> dict[str, str]:
-    """The whole environment of an instance's process. Its data directory is its own: it holds no secrets."""
-    kafka = settings.kafka
-    chosen = {
-        "SKEET_DATA": str(settings.data / "instances" / instance_id),
-        "SKEET_STRATEGY__INSTANCE": instance_id,
-        "SKEET_STRATEGIES_DIR": str(user_folder(settings)),
-        "SKEET_TENANT": settings.tenant,
-        "SKEET_LOG_LEVEL": settings.log_level,
-        "SKEET_KAFKA__BOOTSTRAP": kafka.bootstrap,
-        "SKEET_KAFKA__TOPIC_PREFIX": kafka.topic_prefix,
-        "SKEET_KAFKA__ACCOUNT_PARTITIONS": str(kafka.account_partitions),
-        "SKEET_KAFKA__MARKET_PARTITIONS": str(kafka.market_partitions),
-        "SKEET_KAFKA__LINGER_MS": str(kafka.linger_ms),
-        "SKEET_REGISTRY__URL": settings.registry.url,
-    }
-    chosen |= chaos_environment(settings) | connection_environment(_instances_login(settings), settings.registry)
-    return {name: os.environ[name] for name in INHERITED if name in os.environ} | chosen
+def _cancels(instance: Instance) -> bool:
+    """Whether the end of the instance asks for its orders to be canceled, and nobody has asked yet."""
+    event, meta = instance.last.event, instance.last.meta
+    match event:
+        case StrategyStopped(cancel_open=cancel_open):
+            return cancel_open
+        case StrategyHalted():
+            # A halt that the instance wrote itself came with its cancels.
+            halted_here = meta is not None and meta.principal_id == ROLE
+            return halted_here and instance.started.event.on_halt == "cancel"
+        case _:
+            return False
 
 
-def _instances_login(settings: Settings) -> KafkaSettings:
-    """As the principal ``strategy`` where this process is the principal ``strategies``; else as this process."""
-    kafka = settings.kafka
-    if kafka.sasl_username != STRATEGIES:
-        return kafka
-    password = SecretStr(password_file(settings, STRATEGY).read_text().strip())
-    return kafka.model_copy(update={"sasl_username": STRATEGY, "sasl_password": password})
-
-
-def _command(command: CancelAllOrders, instance: Instance, stopped: Meta) -> Out[CancelAllOrders]:
-    meta = Meta(
-        event_id=derive_id("command", "cancel-after-stop", stopped.event_id),
-        tenant_id=stopped.tenant_id,
-        account_id=instance.started.meta.account_id if instance.started.meta else stopped.account_id,
-        principal_id=stopped.principal_id,
-        correlation_id=stopped.event_id,
-        causation_id=stopped.event_id,
-        cause_at=str(instance.last.at),
-        ts_event=instance.last.log_ns,
-        ts_init=stopped.ts_init,
+def _caused_by(cause: Record[Any], identity: EventId, instance: Instance, principal: PrincipalId) -> Meta:
+    """The envelope of what this role writes because of a control record."""
+    known = cause.meta or instance.started.meta
+    if known is None:
+        raise BugError(f"control record {cause.at} has no envelope")
+    return Meta(
+        event_id=identity,
+        tenant_id=known.tenant_id,
+        account_id=instance.started.meta.account_id if instance.started.meta else known.account_id,
+        principal_id=principal,
+        correlation_id=cause.event_id,
+        causation_id=cause.event_id,
+        cause_at=str(cause.at),
+        ts_event=cause.log_ns,
+        ts_init=known.ts_init,
     )
-    return Out(topic=COMMANDS.name, key=meta.account_id, event=command, meta=meta)
-
-
-def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> None:
-    try:
-        process.wait(max(0.1, timeout_s))
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

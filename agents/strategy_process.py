@@ -3,7 +3,8 @@
 It learns what it is from the control topic. After a start it warms up from the bars, folds its book from its account's
 events, and begins at the end of the market topics. A process that takes over from one that died goes on where that one was
 (:mod:`skeet.agents.strategy_resume`): commands that are too late by then expire at the desk. It has no venue keys and no credentials of
-stores; it can only post commands, which the desk judges. A process whose parent died ends itself.
+stores; it can only post commands, which the desk judges. Before any of the user's code runs, the process gives up its rights
+(:mod:`skeet.agents.strategy_guard`). A process whose parent died ends itself.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from skeet.agents.agent_log import AgentLog
+from skeet.agents.strategy_guard import guarded
 from skeet.agents.strategy_instances import Instance, folded
-from skeet.agents.strategy_loading import code_version, load_strategy, parse_parameters, user_folder
+from skeet.agents.strategy_loading import parse_parameters
 from skeet.agents.strategy_resume import Fresh, Resumption
+from skeet.agents.strategy_sources import sources_of
+from skeet.agents.strategy_watch import HALTED, Watch
 from skeet.config import Settings
 from skeet.core.commands import SubmitOrder
 from skeet.core.errors import InfrastructureError, InvalidInput
@@ -52,8 +56,6 @@ from skeet.streams.topics import (
     topic_name,
 )
 
-HALTED = 3
-"""Exit code of an instance that a handler's error halted: it is not started again by itself."""
 INSTRUMENT_DEADLINE_S = 60.0
 """A feed defines its instruments when it starts; an instance waits this long for that."""
 TAIL_COMMANDS = 5_000
@@ -70,12 +72,13 @@ HANDLED: tuple[tuple[str, Topic], ...] = (
 
 def main(settings: Settings) -> int:
     """Run the instance named by ``SKEET_STRATEGY__INSTANCE`` until SIGTERM or a halt; returns the exit code."""
-    return asyncio.run(_run(settings, StopSignal().install()))
+    stop = StopSignal().install()
+    return guarded(settings, lambda watch: asyncio.run(_run(settings, stop, watch)))
 
 
-async def _run(settings: Settings, stop: StopSignal) -> int:
+async def _run(settings: Settings, stop: StopSignal, watch: Watch) -> int:
     codec = registered_codec(settings)
-    process = await asyncio.to_thread(StrategyProcess, settings, codec)
+    process = await asyncio.to_thread(StrategyProcess, settings, codec, watch)
     host = FaustHost(settings, codec, process.plan())
     return await host.run(stop, _watch(process, stop)) or process.exit_code
 
@@ -87,6 +90,8 @@ async def _watch(process: StrategyProcess, stop: StopSignal) -> None:
     while True:
         await asyncio.sleep(PARENT_CHECK_S)
         if process.exit_code or os.getppid() != parent:
+            if process.exit_code:
+                process.watch.halted()
             logger().error("halted by a handler's error" if process.exit_code else "parent is gone")
             stop.stop()
             return
@@ -95,9 +100,10 @@ async def _watch(process: StrategyProcess, stop: StopSignal) -> None:
 class StrategyProcess:
     """One instance: who it is, what it reads, how it gets its state."""
 
-    def __init__(self, settings: Settings, codec: Codec) -> None:
+    def __init__(self, settings: Settings, codec: Codec, watch: Watch) -> None:
         self._settings = settings
         self._codec = codec
+        self.watch = watch
         self._instance = self._find_instance()
         self._machine = self._make_machine()
         self._state: InstanceState | None = None
@@ -139,6 +145,7 @@ class StrategyProcess:
         log = AgentLog(self._settings, self._codec, own.instance_id, {**keys, MARKET_BARS.name: self._key(MARKET_BARS)})
         resumed = Resumption(self._machine, identity, log, started, self._begin)(starts)
         self._state = state = resumed.state
+        self.watch.ready()
         logger().info(
             "started",
             instance=own.instance_id,
@@ -149,7 +156,8 @@ class StrategyProcess:
 
     def _begin(self, starts: Mapping[Partition, int]) -> Fresh:
         """Book and open orders up to where the account is read from, pending commands, and the warm-up bars."""
-        state = self._machine.initial()
+        with self.watch.running("initial"):
+            state = self._machine.initial()
         account = self._whole(ACCOUNT_EVENTS)
         decided: set[str] = set()
         for record in self._read(ACCOUNT_EVENTS, 0, starts[account]):
@@ -172,7 +180,8 @@ class StrategyProcess:
                 state.book.asked(record.event_id, command)
 
     def _warm_up_bars(self) -> tuple[Record[Bar], ...]:
-        wanted = dict(self._machine.strategy.warm_up())
+        with self.watch.running("warm_up"):
+            wanted = dict(self._machine.strategy.warm_up())
         if not wanted:
             return ()
         partition = self._whole(MARKET_BARS)
@@ -199,18 +208,27 @@ class StrategyProcess:
 
     def _make_machine(self) -> StrategyMachine:
         started = self._instance.started
-        strategy = load_strategy(started.event.strategy, user_folder(self._settings))
-        parameters = parse_parameters(strategy, started.event.parameters)
+        instrument = self._find_instrument(started.event.instrument_id)
+        sources = sources_of(self._settings, self._codec, started.event)
+        with self.watch.running("import"):
+            strategy = sources.load()
+            parameters = parse_parameters(strategy, started.event.parameters)
+            made = strategy(parameters)
+            code = sources.code_version(strategy, parameters)
+        limits = self._settings.strategy.limits
         identity = InstanceIdentity(
             tenant_id=started.meta.tenant_id if started.meta else TenantId(self._settings.tenant),
             account_id=AccountId(self._instance.account_id),
             instance_id=self._instance.instance_id,
-            code_version=code_version(strategy, parameters),
-            instrument=self._find_instrument(started.event.instrument_id),
+            code_version=code,
+            instrument=instrument,
             epoch=started.at.offset,
+            commands_per_event=limits.commands_per_event,
+            commands_per_second=limits.commands_per_second,
+            cancels_on_halt=started.event.on_halt == "cancel",
         )
         log = logger().bind(instance=self._instance.instance_id)
-        return StrategyMachine(strategy(parameters), identity, lambda text, values: log.info(text, **values))
+        return StrategyMachine(made, identity, lambda text, values: log.info(text, **values), self.watch)
 
     def _find_instrument(self, instrument_id: str) -> TradedInstrument:
         deadline = time.monotonic() + INSTRUMENT_DEADLINE_S

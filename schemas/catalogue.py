@@ -76,6 +76,7 @@ CONTROL: tuple[type[Event], ...] = (
     control.StrategyStarted,
     control.StrategyStopped,
     control.StrategyHalted,
+    control.StrategyPushed,
     control.SessionMark,
 )
 PLATFORM: tuple[type[Event], ...] = (
@@ -101,6 +102,7 @@ OTHERS: tuple[type[Event], ...] = (
     control.DeadLetterRedriven,
     control.AccountSnapshot,
     journal.AgentCheckpointed,
+    control.ArtefactStored,
 )
 EVENTS: tuple[type[Event], ...] = (
     *MARKET_TRADES, *MARKET_QUOTES, *MARKET_BOOKS, *MARKET_STATUS, *COMMANDS, *REPORTS, *ACCOUNT_EVENTS, *CONTROL, *PLATFORM,

@@ -15,6 +15,7 @@ from skeet.core.outside import principal_of
 from skeet.streams.topics import (
     ACCOUNT_EVENTS,
     ACCOUNT_SNAPSHOTS,
+    ARTEFACTS,
     CHECKPOINTS,
     CLOCK,
     COMMANDS,
@@ -121,7 +122,18 @@ SERVICES: tuple[Access, ...] = (
     Access(principal="strategies", reads=(CONTROL,), writes=(CONTROL, COMMANDS)),
     Access(
         principal="strategy",
-        reads=(*MARKET, INSTRUMENTS, SIGNALS, CLOCK, ACCOUNT_EVENTS, COMMANDS, CONTROL, JOURNAL, CHECKPOINTS),
+        reads=(
+            *MARKET,
+            INSTRUMENTS,
+            SIGNALS,
+            CLOCK,
+            ACCOUNT_EVENTS,
+            COMMANDS,
+            CONTROL,
+            ARTEFACTS,
+            JOURNAL,
+            CHECKPOINTS,
+        ),
         writes=(COMMANDS, CONTROL, DEAD_LETTERS, JOURNAL, CHECKPOINTS),
         groups=("strategy-*",),
     ),

@@ -209,6 +209,16 @@ CONTROL = Topic(
     reason="limits and switches are part of every decision",
     history=True,
 )
+ARTEFACTS = Topic(
+    name="strategies.artefacts.v1",
+    key="SHA-256/part",
+    events=(control.ArtefactStored,),
+    partitioned_by=PartitionedBy.SINGLE,
+    writer="operators (CLI)",
+    retention_ms=FOREVER,
+    reason="code that traded is evidence; what is pushed again is kept once",
+    compacted=True,
+)
 DEAD_LETTERS = Topic(
     name="dead-letters.v1",
     key="origin topic",
@@ -265,6 +275,7 @@ TOPICS: tuple[Topic, ...] = (
     CONTROL,
     JOURNAL,
     CHECKPOINTS,
+    ARTEFACTS,
     DEAD_LETTERS,
     PLATFORM_EVENTS,
 )

@@ -165,10 +165,39 @@ class SignalSettings(Section):
     )
 
 
+class StrategyLimits(Section):
+    """What one strategy instance may take of the machine; more halts it. See docs/strategies.md."""
+
+    event_ms: int = Field(1_000, ge=10, description="longest time a handler may take for one event, in ms")
+    memory_mb: int = Field(512, ge=128, description="largest resident memory of an instance, in MiB")
+    cpu_percent: int = Field(90, ge=1, le=100, description="largest share of one core over the window, in percent")
+    cpu_window_s: int = Field(30, ge=2, description="how long the share of a core is averaged over, in s")
+    threads: int = Field(64, ge=16, description="threads of an instance that has a user of its own; forks are refused")
+    open_files: int = Field(256, ge=64, description="open files and sockets of an instance")
+    file_mb: int = Field(64, ge=1, description="largest file an instance may write, in MiB")
+    commands_per_event: int = Field(20, ge=1, description="commands a handler may ask for at one event")
+    commands_per_second: int = Field(50, ge=1, description="commands an instance may ask for in a second of log time")
+    unexplained_ends: int = Field(
+        10,
+        ge=1,
+        description="ends of its process that nothing explains, without a steady minute between, before a halt",
+    )
+    separate_user: bool = Field(
+        True, description="give each instance a user id of its own where the platform runs as root"
+    )
+    first_uid: int = Field(74_000, ge=1_000, description="first of those user ids; nobody else may use them")
+
+
 class StrategySettings(Section):
     instance: str = Field(
         "", description="which strategy instance `skeet run strategy` runs; set by the strategies role"
     )
+    uid: int = Field(0, ge=0, description="user id the instance takes (0: keeps its own); set by the strategies role")
+    ports: tuple[int, ...] = Field(
+        (), description="TCP ports the instance may connect to: brokers, registry; set by the strategies role"
+    )
+    report_fd: int = Field(-1, description="open file that the instance reports to; set by the strategies role")
+    limits: StrategyLimits = StrategyLimits()
 
 
 class RiskSettings(Section):

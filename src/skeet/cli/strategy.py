@@ -4,41 +4,53 @@ from __future__ import annotations
 
 import json
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from skeet.cli.output import print_rows
+from skeet.cli.strategy_versions import PushedVersion, base_name, push, pushed, rollback, versions
 from skeet.config import Settings, load_settings
 from skeet.core.control import StrategyStarted, StrategyStopped
 from skeet.core.errors import InvalidInput
 from skeet.core.record import Event, Out
 
-app = typer.Typer(help="List, start, stop and write strategies.", no_args_is_help=True)
+app = typer.Typer(help="List, start, stop, write and push strategies.", no_args_is_help=True)
+app.command()(push)
+app.command()(versions)
+app.command()(rollback)
 
 ADMIN_TIMEOUT_S = 10.0
+
+
+class OnHalt(StrEnum):
+    """Policies of ``--on-halt``."""
+
+    CANCEL = "cancel"
+    LEAVE = "leave"
 
 
 @app.command("list")
 def list_strategies(as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False) -> None:
     """Every instance that was ever started: its account, instrument, state, and whether its process runs."""
     settings = load_settings()
-    rows = _rows(settings)
+    rows = instance_rows(settings)
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    shown = ("instance", "account", "instrument", "strategy", "state", "reason")
+    shown = ("instance", "account", "instrument", "strategy", "version", "state", "reason")
     print_rows(
         "",
-        [{name: row[name] for name in shown} | {"running": "yes" if row["running"] else "no"} for row in rows],
+        [{name: row[name] or "" for name in shown} | {"running": "yes" if row["running"] else "no"} for row in rows],
         as_json=False,
         empty="No strategy was started yet: `skeet strategy start INSTANCE --strategy …`",
     )
 
 
 @app.command()
-def start(
+def start(  # noqa: PLR0913, PLR0917 (each is an option of the command)
     instance: Annotated[str, typer.Argument(help="Its name: lower case letters, digits and dashes.")],
     strategy: Annotated[
         str, typer.Option("--strategy", help="module:Class, a shipped name, or a file of your folder.")
@@ -49,12 +61,21 @@ def start(
     params: Annotated[
         str, typer.Option("--params", metavar="JSON", help="Parameters as a JSON object or @file.")
     ] = "{}",
+    version: Annotated[
+        str, typer.Option("--version", metavar="N", help="A pushed version of the strategy: its number, or latest.")
+    ] = "",
+    on_halt: Annotated[
+        OnHalt, typer.Option("--on-halt", help="What becomes of its open orders when it is halted.")
+    ] = OnHalt.CANCEL,
 ) -> None:
     """Start an instance, or start it anew with other parameters. The strategies role runs it."""
     settings = load_settings()
-    started = started_event(settings, instance, strategy, instrument, _parameters(params, param or []))
+    given = parameters_of(params, param or [])
+    chosen = pushed(settings, base_name(strategy), version) if version else None
+    started = started_event(settings, instance, strategy, instrument, given, on_halt, chosen)
     post(settings, started, instance, account)
-    typer.echo(f"started {instance}: {strategy} on {account}, {instrument} (code {started.code_version[:12]})")
+    shown = f"{strategy} version {chosen.number}" if chosen else strategy
+    typer.echo(f"started {instance}: {shown} on {account}, {instrument} (code {started.code_version[:12]})")
 
 
 @app.command()
@@ -65,7 +86,7 @@ def stop(
 ) -> None:
     """Stop an instance; its open orders are canceled unless told otherwise."""
     settings = load_settings()
-    known = {row["instance"]: row for row in _rows(settings, ask_groups=False)}
+    known = {row["instance"]: row for row in instance_rows(settings, ask_groups=False)}
     if instance not in known:
         raise InvalidInput(f"instance {instance!r} was never started; `skeet strategy list` shows {sorted(known)}")
     event = StrategyStopped(instance_id=instance, reason=reason, cancel_open=not keep_orders)
@@ -93,27 +114,42 @@ def new(
 
 
 def started_event(
-    settings: Settings, instance: str, strategy: str, instrument: str, parameters: dict[str, Any]
+    settings: Settings,
+    instance: str,
+    strategy: str,
+    instrument: str,
+    parameters: dict[str, Any] | str,
+    on_halt: str = "cancel",
+    version: PushedVersion | None = None,
 ) -> StrategyStarted:
-    """The event that starts an instance; everything in it is checked.
+    """The event that starts an instance; everything in it is checked. With a version, its sources are what runs.
 
     Raises
     ------
     InvalidInput
         the name, the strategy or a parameter cannot be used.
     """
-    from skeet.agents.strategy_loading import code_version, load_strategy, parse_parameters, user_folder
+    from skeet.agents.strategy_loading import parse_parameters, user_folder
+    from skeet.agents.strategy_sources import Sources, unpacked
 
     if not instance or not all(c.isdigit() or c == "-" or ("a" <= c <= "z") for c in instance) or len(instance) > 48:
         raise InvalidInput(f"instance is {instance!r}: use lower case letters, digits and dashes, at most 48")
-    found = load_strategy(strategy, user_folder(settings))
+    sources = (
+        Sources(reference=strategy, folder=user_folder(settings))
+        if version is None
+        else unpacked(version.artefact, strategy, settings.data / "artefacts")
+    )
+    found = sources.load()
     checked = parse_parameters(found, parameters)
     return StrategyStarted(
         instance_id=instance,
         strategy=strategy,
         instrument_id=instrument,
         parameters=checked.model_dump_json(),
-        code_version=code_version(found, checked),
+        code_version=sources.code_version(found, checked),
+        on_halt=on_halt,
+        artefact=sources.artefact,
+        version=version.number if version else 0,
     )
 
 
@@ -131,7 +167,14 @@ def post(settings: Settings, event: Event, instance: str, account: str) -> None:
     publisher.flush()
 
 
-def _parameters(text: str, pairs: list[str]) -> dict[str, Any]:
+def parameters_of(text: str, pairs: list[str]) -> dict[str, Any]:
+    """``--params`` (JSON or @file), overridden by each ``--param``.
+
+    Raises
+    ------
+    InvalidInput
+        names the option, what it was, and what is expected.
+    """
     if text.startswith("@"):
         path = Path(text[1:])
         if not path.is_file():
@@ -151,7 +194,7 @@ def _parameters(text: str, pairs: list[str]) -> dict[str, Any]:
     return found
 
 
-def _rows(settings: Settings, *, ask_groups: bool = True) -> list[dict[str, Any]]:
+def instance_rows(settings: Settings, *, ask_groups: bool = True) -> list[dict[str, Any]]:
     from skeet.agents.strategy_instances import folded
     from skeet.streams.reading import records_until_end
     from skeet.streams.registry import registered_codec
@@ -165,11 +208,14 @@ def _rows(settings: Settings, *, ask_groups: bool = True) -> list[dict[str, Any]
             "account": instance.account_id,
             "instrument": instance.started.event.instrument_id,
             "strategy": instance.started.event.strategy,
+            "version": instance.started.event.version,
             "state": instance.state,
             "reason": instance.reason,
             "running": running.get(name, False),
             "parameters": json.loads(instance.started.event.parameters),
             "code_version": instance.started.event.code_version,
+            "artefact": instance.started.event.artefact,
+            "on_halt": instance.started.event.on_halt,
         }
         for name, instance in sorted(instances.items())
     ]

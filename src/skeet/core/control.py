@@ -42,7 +42,9 @@ class LimitsSet(Event):
 class StrategyStarted(Event):
     """Run an instance: ``strategy`` is ``module:Class`` or an entry point's name, ``parameters`` its JSON object.
 
-    ``code_version`` is the SHA-256 of sources and parameters at the time of starting.
+    ``code_version`` is the SHA-256 of sources and parameters at the time of starting. Of a pushed strategy, ``artefact`` is
+    the SHA-256 of its sources and ``version`` the number they were pushed under (0: by ``skeet dev``, unnumbered).
+    ``on_halt`` says what becomes of its open orders after a halt: ``cancel`` or ``leave``.
     """
 
     instance_id: str
@@ -50,6 +52,9 @@ class StrategyStarted(Event):
     instrument_id: str
     parameters: str
     code_version: str
+    on_halt: str = "cancel"
+    artefact: str = ""
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +66,40 @@ class StrategyStopped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StrategyHalted(Event):
-    """An error in a handler halted the instance: where and what. A new StrategyStarted runs it again."""
+    """The instance was halted: where and what. A new StrategyStarted runs it again.
+
+    ``reason`` is ``error`` (a handler raised), ``time``, ``memory``, ``cpu``, ``flood`` (a limit was exceeded) or ``ends`` (its
+    process kept ending). ``file`` is empty and ``line`` 0 where no place in its code is known.
+    """
 
     instance_id: str
     handler: str
     file: str
     line: int
     error: str
+    reason: str = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrategyPushed(Event):
+    """Sources were stored as ``version`` of ``strategy``; the first event of a version holds. ``artefact`` is their SHA-256,
+    ``size`` their bytes (in ``strategies.artefacts.v1``), ``files`` how many they are."""
+
+    strategy: str
+    version: int
+    artefact: str
+    size: int
+    files: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtefactStored(Event):
+    """One part of an artefact's bytes, compressed with zlib as a whole; ``part`` counts from 0 to ``parts`` - 1."""
+
+    artefact: str
+    part: int
+    parts: int
+    payload: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,17 +1,17 @@
 """The machine that runs one strategy instance: records in, commands with derived ids out.
 
 Commands carry the id of the record that caused them, so that a redelivered record makes the same command again and the
-desk drops it. An error in a handler halts the instance: a StrategyHalted event names handler, file and line, its open
-orders are canceled, and nothing is handled any more.
+desk drops it. An error in a handler, or a flood of commands, halts the instance: a StrategyHalted event names handler, file
+and line, its open orders are canceled unless it was started with ``--on-halt leave``, and nothing is handled any more.
 """
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Context, Decimal, localcontext
-from typing import Any
+from itertools import islice
+from typing import Any, Protocol
 
 from skeet.core.accounts import AccountEvent, CommandDenied, OrderDenied, OrderEvent, OrderFilled
 from skeet.core.commands import CancelOrder, SubmitOrder
@@ -23,27 +23,52 @@ from skeet.core.strategy.api import Strategy, StrategyContext
 from skeet.core.strategy.instrument import TradedInstrument
 from skeet.core.strategy.intents import Cancel, Intent, Place
 from skeet.core.strategy.orders import BookState
+from skeet.core.strategy.places import place_of
 from skeet.core.values import NS_PER_S, AccountId, EventId, PrincipalId, TenantId
 
 COMMANDS_TOPIC = "orders.commands.v1"
 CONTROL_TOPIC = "control.events.v1"
 VALIDITY_NS = 10 * NS_PER_S
 """A strategy's command is worthless ten seconds after what caused it."""
-MAX_INTENTS = 20
+COMMANDS_PER_EVENT = 20
 """More commands than this from one event are a bug of the strategy: it is halted before they leave."""
+COMMANDS_PER_SECOND = 50
+"""More than this within one second of the log's time are one too."""
 ORDINARY = Context(prec=34)
 """Arithmetic of handlers: rounds like a calculator; exactness matters where money is booked, which is elsewhere."""
 
 LogLine = Callable[[str, dict[str, Any]], None]
 
 
-class TooManyIntents(Exception):
-    """A handler asked for more than :data:`MAX_INTENTS` things at once."""
+class CommandFlood(Exception):
+    """A handler asked for more than its instance may, at one event or within one second."""
+
+
+class HandlerWatch(Protocol):
+    """Who is told when the user's code begins and ends, to notice that it does not come back."""
+
+    def begin(self, handler: str) -> None:
+        """The handler is about to be called."""
+        ...
+
+    def end(self) -> None:
+        """It came back, or raised."""
+        ...
+
+
+class _Nobody:
+    def begin(self, handler: str) -> None: ...
+
+    def end(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceIdentity:
-    """Which instance this is: on whose account, in which instrument, by which code, and by which start (its epoch)."""
+    """Which instance this is: on whose account, in which instrument, by which code, and by which start (its epoch); and how
+    many commands it may ask for.
+
+    ``cancels_on_halt``: whether its open orders are canceled when it halts.
+    """
 
     tenant_id: TenantId
     account_id: AccountId
@@ -51,28 +76,41 @@ class InstanceIdentity:
     code_version: str
     instrument: TradedInstrument
     epoch: int = 0
+    commands_per_event: int = COMMANDS_PER_EVENT
+    commands_per_second: int = COMMANDS_PER_SECOND
+    cancels_on_halt: bool = True
 
 
 @dataclass(slots=True)
 class InstanceState:
-    """Everything that changes: the strategy's own state, its book, event time, whether it was halted."""
+    """Everything that changes: the strategy's own state, its book, event time, whether it was halted.
+
+    ``commands`` were asked for within ``second``, a whole second of the log's time.
+    """
 
     user: Any
     book: BookState = field(default_factory=BookState)
     now_ns: int = 0
     quote: Quote | None = None
     halted: bool = False
+    second: int = 0
+    commands: int = 0
 
 
 class StrategyMachine:
     """Steps one strategy instance."""
 
     def __init__(
-        self, strategy: Strategy[Any], identity: InstanceIdentity, log: LogLine = lambda text, values: None
+        self,
+        strategy: Strategy[Any],
+        identity: InstanceIdentity,
+        log: LogLine = lambda text, values: None,
+        watch: HandlerWatch | None = None,
     ) -> None:
         self.strategy = strategy
         self.identity = identity
         self._log = log
+        self._watch = watch or _Nobody()
 
     @property
     def version(self) -> str:
@@ -140,15 +178,31 @@ class StrategyMachine:
 
     def _handle(self, state: InstanceState, record: Record[Any], handler: str, *arguments: Any) -> tuple[Out[Any], ...]:
         context = self._context(state)
+        self._watch.begin(handler)
         try:
             with localcontext(ORDINARY):
                 returned: Iterable[Intent] | None = getattr(self.strategy, handler)(state.user, *arguments, context)
-                intents = tuple(returned or ())
-                if len(intents) > MAX_INTENTS:
-                    raise TooManyIntents(f"{len(intents)} intents from one event; the limit is {MAX_INTENTS}")
+                # A generator may go on for ever: no more is taken from it than shows that it is too much.
+                intents = tuple(islice(returned or (), self.identity.commands_per_event + 1))
+                self._count(state, record, len(intents))
                 return self._commands(state, record, intents)
-        except Exception as error:  # whatever a user's code raises halts that user's instance, never the platform
+        except BaseException as error:  # whatever a user's code raises, SystemExit too, halts that user's instance only
             return self._halt(state, record, handler, error)
+        finally:
+            self._watch.end()
+
+    def _count(self, state: InstanceState, record: Record[Any], asked: int) -> None:
+        """Refuse a flood before any of it leaves. Seconds are the log's, so that a replay counts the same."""
+        if asked > self.identity.commands_per_event:
+            limit = self.identity.commands_per_event
+            raise CommandFlood(f"more than {limit} commands from one event (strategy.limits.commands_per_event)")
+        second = record.log_ns // NS_PER_S
+        if second != state.second:
+            state.second, state.commands = second, 0
+        state.commands += asked
+        if state.commands > self.identity.commands_per_second:
+            limit = self.identity.commands_per_second
+            raise CommandFlood(f"more than {limit} commands in one second (strategy.limits.commands_per_second)")
 
     def _context(self, state: InstanceState) -> StrategyContext:
         instrument, book = self.identity.instrument, state.book
@@ -242,22 +296,31 @@ class StrategyMachine:
             ts_init=meta.ts_init if meta else getattr(event, "ts_init", ts_event),
         )
 
-    def _halt(self, state: InstanceState, record: Record[Any], handler: str, error: Exception) -> tuple[Out[Any], ...]:
+    def _halt(
+        self, state: InstanceState, record: Record[Any], handler: str, error: BaseException
+    ) -> tuple[Out[Any], ...]:
         state.halted = True
-        file, line = _where(error)
+        file, line = self._flooding(handler) if isinstance(error, CommandFlood) else place_of(error)
         halted = StrategyHalted(
             instance_id=self.identity.instance_id,
             handler=handler,
             file=file,
             line=line,
             error=f"{type(error).__name__}: {error}",
+            reason=_reason(error),
         )
         identity = derive_id("strategy-halted", self.identity.instance_id, cause_id(record), handler)
-        withdrawals = tuple(Cancel(order_id=order_id, rule="halt") for order_id in state.book.orders)
+        orders = state.book.orders if self.identity.cancels_on_halt else ()
+        withdrawals = tuple(Cancel(order_id=order_id, rule="halt") for order_id in orders)
         return (
             *self._commands(state, record, withdrawals),
             Out(topic=CONTROL_TOPIC, key=self.identity.instance_id, event=halted, meta=self._meta(identity, record)),
         )
+
+    def _flooding(self, handler: str) -> tuple[str, int]:
+        """Where the handler begins: the flood is noticed after it returned."""
+        code = getattr(getattr(type(self.strategy), handler), "__code__", None)
+        return (code.co_filename, code.co_firstlineno) if code is not None else ("", 0)
 
 
 def cause_id(record: Record[Any]) -> EventId:
@@ -265,9 +328,11 @@ def cause_id(record: Record[Any]) -> EventId:
     return derive_id("Tick", str(record.at)) if isinstance(record.event, Tick) else record.event_id
 
 
-def _where(error: Exception) -> tuple[str, int]:
-    """File and line where the error was raised, in the strategy's code if any of it is on the way."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "skeet/core/" not in frame.filename.replace("\\", "/")] or list(frames)
-    frame = own[-1]
-    return frame.filename, frame.lineno or 0
+def _reason(error: BaseException) -> str:
+    match error:
+        case CommandFlood():
+            return "flood"
+        case MemoryError():
+            return "memory"
+        case _:
+            return "error"
