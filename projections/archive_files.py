@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from skeet.core.errors import InfrastructureError, InvalidInput
 from skeet.projections.blocks import StoredRecord
+from skeet.streams.crash_points import ARCHIVE_BEFORE_MANIFEST, reach
 
 FORMAT = 1
 """Raised when a manifest changes its meaning; a newer one is refused, never guessed at."""
@@ -100,6 +101,7 @@ def write_segment(
         _flush(scratch)
         manifest = replace(draft, file_bytes=scratch.stat().st_size, sha256=digest(scratch))
         scratch.replace(path)
+        reach(ARCHIVE_BEFORE_MANIFEST)
         write_manifest(root, manifest)
     except (OSError, pa.ArrowException) as error:
         raise InfrastructureError(f"archive {path}: {error}") from error

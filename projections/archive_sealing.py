@@ -24,6 +24,7 @@ from skeet.projections.blocks import StoredRecord
 from skeet.projections.clickhouse_store import HistoryStore
 from skeet.projections.history import TABLE_OF_TOPIC, UNREADABLE
 from skeet.streams.access import BUDGETED
+from skeet.streams.crash_points import ARCHIVE_AFTER_ANNOUNCED, reach
 from skeet.streams.kafka import admin
 from skeet.streams.ranges import watermarks
 from skeet.streams.reading import messages_until_end, partitions_of
@@ -107,6 +108,7 @@ class Archive:
         for manifest in self.segments:
             if is_proven(manifest) and not manifest.announced:
                 publish(manifest)
+                reach(ARCHIVE_AFTER_ANNOUNCED)
                 self._replace(manifest, replace(manifest, announced=True))
 
     def expire(self, wanted: int, ranges: Mapping[Place, tuple[int, int]], sizes: Mapping[Place, int]) -> list[Place]:

@@ -84,6 +84,10 @@ CLICKHOUSE_AFTER_RANGE = _point("projection-clickhouse.after_range", "the range 
 CLICKHOUSE_IN_INSERT = _point("projection-clickhouse.in_insert", "one block of a flush is inserted, the next is not")
 CLICKHOUSE_AFTER_INSERT = _point("projection-clickhouse.after_insert", "all is inserted, the offsets are not committed")
 CLICKHOUSE_AFTER_CHECKPOINT = _point("projection-clickhouse.after_checkpoint", "offsets are committed past the blocks")
+ARCHIVE_BEFORE_MANIFEST = _point("archive.before_manifest", "a segment's file is in place, its manifest is not")
+ARCHIVE_AFTER_ANNOUNCED = _point(
+    "archive.after_announced", "SegmentSealed is in the log, the manifest does not know it"
+)
 REGISTRY_AFTER_APPEND = _point("registry.after_append", "a schema is in the log, neither applied nor answered")
 SUPERVISOR_AFTER_START = _point("supervisor.after_start", "a process runs that state.json does not name")
 

@@ -12,11 +12,12 @@ import pytest
 from authorised import ORDER_ID, authorised
 
 from skeet.cli.chaos_report import ChaosReport, FaultResult, doubled_orders, percentile
-from skeet.cli.chaos_schedule import TEMPLATES, Fault, FaultKind, parse_kinds, schedule
+from skeet.cli.chaos_schedule import KILLED, TEMPLATES, Fault, FaultKind, parse_kinds, schedule
 from skeet.cli.chaos_trades import Trade, Trades
 from skeet.core.accounts import OrderFilled
 from skeet.core.errors import InvalidInput
 from skeet.streams.crash_points import BY_NAME, Action, Arming, ChaosDirectory
+from skeet.wiring import ROLES
 from tests.cli.conftest import Skeet
 
 
@@ -179,3 +180,11 @@ def test_plan_prints_the_schedule_and_does_nothing(skeet: Skeet, data_dir: Path)
     )
     assert [row["target"] for row in rows] == PINNED
     assert list(data_dir.iterdir()) == []
+
+
+def test_every_process_of_the_platform_is_among_the_killed_and_every_role_of_ours_has_points() -> None:
+    """Whoever adds a role adds it to the faults: see chaos_schedule.py and crash_points.py."""
+    assert set(KILLED) == {*ROLES, "supervisor"}
+    assert {point.role for point in BY_NAME.values()} == set(ROLES) - {"kafka", "postgres", "clickhouse"} | {
+        "supervisor"
+    }

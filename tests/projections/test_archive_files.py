@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,3 +106,27 @@ def test_directory_that_cannot_be_written_is_an_error_of_ours(tmp_path: Path) ->
     (tmp_path / "file").write_text("")
     with pytest.raises(InfrastructureError, match="archive"):
         write_segment(tmp_path / "file", TOPIC, 0, 0, records(1))
+
+
+SEALS_AND_DIES = """
+import sys
+from pathlib import Path
+from skeet.config import load_settings
+from skeet.projections.archive_files import write_segment
+from skeet.projections.blocks import StoredRecord
+from skeet.streams.crash_points import install
+install(load_settings())
+write_segment(Path(sys.argv[1]), "market.trades.v1", 3, 5, [StoredRecord(7, 1, b"key", b"value")])
+"""
+
+
+def test_segment_whose_writer_died_before_the_manifest_counts_for_nothing_and_is_written_again(tmp_path: Path) -> None:
+    environment = os.environ | {"SKEET_DATA": str(tmp_path), "SKEET_CHAOS__CRASH_AT": "archive.before_manifest"}
+    root = tmp_path / "archive"
+    command = [sys.executable, "-c", SEALS_AND_DIES, str(root)]
+    assert subprocess.run(command, env=environment, check=False, timeout=60).returncode == -signal.SIGKILL
+    assert list(root.rglob("*.parquet"))
+    assert manifests(root) == []
+    assert subprocess.run(command, env=environment, check=False, timeout=60).returncode == 0
+    (sealed,) = manifests(root)
+    assert difference(root, sealed) == ""

@@ -93,8 +93,9 @@ KILLED = (
 OUTLIVING = ("desk", "gateway", STRATEGY, "worker", "projection-postgres", "projection-clickhouse")
 BRIEFLY = ("kafka", "postgres", "clickhouse", "sim", "feed", "registry", "strategies")
 
-ON_THE_WAY = tuple(point for point in CATALOGUE if point.role != "intake")
-"""Points that the demo passes: no process of a tenant's own sends it commands, which intake would forward."""
+ON_THE_WAY = tuple(point for point in CATALOGUE if point.role not in ("intake", "archive"))
+"""Points that the demo passes within moments: no process of a tenant's own sends it commands, which intake would forward,
+and the archive seals only what has become old."""
 
 TEMPLATES: tuple[Template, ...] = (
     *(Template(kind=FaultKind.KILL, target=name) for name in KILLED),
