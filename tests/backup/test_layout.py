@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skeet.backup.checking import check
@@ -80,6 +80,7 @@ def test_a_manifest_and_its_records_come_back_equal(made: tuple[Path, Manifest])
     assert read_segment(folder, next(manifest.segments())) == RECORDS
 
 
+@settings(deadline=None)  # files on a busy machine's disk
 @given(
     st.lists(
         st.builds(

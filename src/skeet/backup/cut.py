@@ -128,7 +128,7 @@ def _configs(client: AdminClient, topics: set[str]) -> dict[str, dict[str, str]]
         resource.name: {
             entry.name: entry.value
             for entry in answer.result(timeout=REQUEST_S).values()
-            if entry.source == ConfigSource.DYNAMIC_TOPIC_CONFIG.value
+            if ConfigSource(entry.source) is ConfigSource.DYNAMIC_TOPIC_CONFIG
         }
         for resource, answer in asked.items()
     }
