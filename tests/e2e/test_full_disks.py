@@ -18,8 +18,8 @@ from installation import Installation, eventually
 from small_disks import fill, make_room, mounted
 
 pytestmark = [pytest.mark.e2e, pytest.mark.acceptance, pytest.mark.timeout(900)]
-HEAL_S = 120.0
-SIZES = {"kafka": "700m", "postgres": "400m", "clickhouse": "400m"}
+HEAL_S = 180.0
+SIZES = {"kafka": "1500m", "postgres": "900m", "clickhouse": "900m"}
 TRADER = "demo-trend"
 
 
