@@ -41,8 +41,6 @@ RECOVERY_PATIENCE_S = 20.0
 """A start waits so long for venues to be asked; later they are asked in the background, and nothing is sent before. A
 take-over waits no longer than a poll does: the accounts that answer must not wait for one that does not."""
 
-CLOSE_PATIENCE_S = 3.0
-"""A hand-over waits so long for connections to close; the next owner waits for us."""
 LATCH_LOOK_S = 0.2
 """How soon a latch that asks for it cancels what is open."""
 
@@ -80,6 +78,7 @@ class Gateway:
         self._sessions: dict[str, AccountSession] = {}
         self._tenants: dict[str, str] = {}
         self._latch_watch: asyncio.Task[None] | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
         declare("skeet_hop_latency_seconds", ("decision_to_attempt", "attempt_to_socket", "socket_to_answer"))
         self._decision_to_attempt = histogram("skeet_hop_latency_seconds", "decision_to_attempt")
         Source("skeet_kill_latch_entries", self._latch_scopes).register()
@@ -100,6 +99,7 @@ class Gateway:
             self._latch_watch.cancel()
         await self._log.close()
         await asyncio.gather(*(session.close() for session in self._sessions.values()))
+        await asyncio.gather(*self._leaving, return_exceptions=True)
 
     # --- recovery -----------------------------------------------------------------------------------------------------
 
@@ -128,11 +128,17 @@ class Gateway:
         for name in gone:
             self._books.pop(name, None)
         logger().info("handed over", partitions=partitions, accounts=sorted(gone))
-        closing = asyncio.gather(*(session.close() for session in sessions), return_exceptions=True)
-        try:
-            await asyncio.wait_for(closing, CLOSE_PATIENCE_S)
-        except TimeoutError:
-            logger().warning("venue connections not closed in time; left to end by themselves", accounts=sorted(gone))
+        await asyncio.gather(*(session.stop() for session in sessions))
+        # The next owner waits for us, and for no connection to say good-bye: nothing is sent or reported any more.
+        for session in sessions:
+            leaving = asyncio.create_task(session.close(), name=f"close {session.account_id}")
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._left)
+
+    def _left(self, closing: asyncio.Task[None]) -> None:
+        self._leaving.discard(closing)
+        if not closing.cancelled() and closing.exception() is not None:
+            logger().warning("venue connection not closed", task=closing.get_name(), error=repr(closing.exception()))
 
     def _of_partitions(self, partitions: Sequence[int], accounts: Iterable[str]) -> list[str]:
         count = self._settings.kafka.account_partitions

@@ -105,11 +105,15 @@ class AccountSession:
         self._spawn(self._ask_regularly())
         self._spawn(self._report_balances())
 
-    async def close(self) -> None:
-        """End everything; what was sent and not answered is resolved by the next start."""
+    async def stop(self) -> None:
+        """End every task: nothing is sent, and nothing reported, from here on. Connections stand until :meth:`close`."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """End everything; what was sent and not answered is resolved by the next start."""
+        await self.stop()
         await self.venue.close()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -36,6 +36,8 @@ def pair() -> Iterator[Installation]:
     data.chmod(0o755)
     installed = Installation(data)
     installed.environment |= {"SKEET_SCALE__DESK": "2", "SKEET_SCALE__GATEWAY": "2"}
+    # No history: what is timed here needs a live market only, and a worker that folds a month first trades later.
+    installed.environment |= {"SKEET_FEED__HISTORY_DAYS": "0", "SKEET_SIM__HISTORY_DAYS": "1"}
     try:
         installed.skeet("demo", "--no-watch")
         yield installed
