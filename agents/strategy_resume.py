@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from skeet.agents.agent_log import AgentLog
@@ -31,8 +31,7 @@ from skeet.core.journal import (
 )
 from skeet.core.market import Bar
 from skeet.core.record import Out, Record
-from skeet.core.strategy import TradedInstrument
-from skeet.core.strategy.machine import InstanceState, StrategyMachine
+from skeet.core.strategy.machine import InstanceIdentity, InstanceState, StrategyMachine
 from skeet.core.strategy.memory import memory_from_bytes, memory_to_bytes
 from skeet.core.values import NS_PER_S
 from skeet.process import logger
@@ -53,9 +52,10 @@ to 30 s (the producer's deadline) after what it holds."""
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What a checkpoint holds: the instrument as the instance knows it, and everything that it remembers."""
+    """What a checkpoint holds: the instance as it was when its life began (its instrument's steps, its limits), and
+    everything that it remembers."""
 
-    instrument: TradedInstrument
+    identity: InstanceIdentity
     state: InstanceState
 
 
@@ -102,7 +102,7 @@ def save(machine: StrategyMachine, state: InstanceState) -> bytes:
     InvalidInput
         the strategy remembers something that cannot be written down.
     """
-    return memory_to_bytes(Saved(machine.identity.instrument, state))
+    return memory_to_bytes(Saved(machine.identity, state))
 
 
 def load(content: bytes) -> Saved:
@@ -246,7 +246,7 @@ class Resumption:
     def _go_on(self, found: _Found, owner: int) -> Resumed:
         past, machine = found.past, self._machine
         positions = self._log.partitions_kept(positions_after(past.positions, past.runs))
-        machine.identity = replace(machine.identity, instrument=past.saved.instrument)
+        machine.identity = past.saved.identity
         state, outs = rerun(machine, past, self._started, self._log)
         since = found.newest_ns - OUTPUTS_SINCE_NS
         sent = self._log.commands_since(since, self._identity.account_id.encode())

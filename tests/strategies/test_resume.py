@@ -91,7 +91,7 @@ def test_a_checkpoint_brings_back_the_whole_memory() -> None:
             process.take(place, "")
         content = save(process.machine, process.state)
     back = load(content)
-    assert back.instrument == INSTRUMENT
+    assert back.identity.instrument == INSTRUMENT
     assert isinstance(back.state, InstanceState)
     assert back.state == process.state
     assert len(back.state.book.orders) == 2

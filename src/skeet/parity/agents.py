@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from skeet.agents.agent_log import AgentLog
-from skeet.agents.strategy_loading import code_version, load_strategy, parse_parameters, user_folder
+from skeet.agents.strategy_artefacts import fetch
+from skeet.agents.strategy_loading import parse_parameters, user_folder
 from skeet.agents.strategy_resume import load, save, warm_up_bars
+from skeet.agents.strategy_sources import Sources, unpacked
 from skeet.config import Settings
+from skeet.core.control import StrategyStarted
 from skeet.core.errors import InvalidInput
 from skeet.core.journal import (
     AgentCheckpointed,
@@ -28,7 +33,7 @@ from skeet.core.journal import (
 )
 from skeet.core.record import Out, Record
 from skeet.core.strategy.machine import InstanceIdentity, InstanceState, StrategyMachine
-from skeet.core.values import AccountId, exact_arithmetic
+from skeet.core.values import exact_arithmetic
 from skeet.parity.cursor import Cursors
 from skeet.parity.recorded import Outputs, RecordedOutputs
 from skeet.schemas.codec import Codec
@@ -75,6 +80,7 @@ class AgentsReplay:
         self._chains: dict[str, bytes] = {}
         self._cursors = Cursors(settings, codec)
         self._journal_records = 0
+        self._artefacts = TemporaryDirectory(prefix="skeet-parity-")
 
     @property
     def records_read(self) -> int:
@@ -156,21 +162,15 @@ class AgentsReplay:
         if started is None or started.meta is None or not begun.state:
             raise NotJudged("lives whose state cannot be written down, not run")
         try:
-            strategy = load_strategy(started.event.strategy, user_folder(self._settings))
+            sources = self._sources(started.event)
+            strategy = sources.load()
             parameters = parse_parameters(strategy, started.event.parameters)
             saved = load(begun.state)
         except InvalidInput:
             raise NotJudged("lives of code that is not here, not run") from None
-        if code_version(strategy, parameters) != begun.code_version:
+        if sources.code_version(strategy, parameters) != begun.code_version:
             raise NotJudged("lives of other code, not run")
-        identity = InstanceIdentity(
-            tenant_id=started.meta.tenant_id,
-            account_id=AccountId(started.meta.account_id),
-            instance_id=begun.agent_id,
-            code_version=begun.code_version,
-            instrument=saved.instrument,
-            epoch=begun.epoch,
-        )
+        identity = saved.identity
         log = self._agent_log(begun, identity)
         try:
             log.partitions_kept(begun.positions)
@@ -179,6 +179,12 @@ class AgentsReplay:
         recorded = self._log.of(begun.agent_id, begun.epoch)
         machine = StrategyMachine(strategy(parameters), identity)
         return Life(machine, saved.state, recorded, log.sources_from(begun.positions))
+
+    def _sources(self, started: StrategyStarted) -> Sources:
+        if not started.artefact:
+            return Sources(reference=started.strategy, folder=user_folder(self._settings))
+        artefact = fetch(self._settings, self._codec, started.artefact)
+        return unpacked(artefact, started.strategy, Path(self._artefacts.name))
 
     def _start(self, life: Life, begun: JournalBegun, at: str) -> None:
         log = self._agent_log(begun, life.machine.identity)
@@ -266,6 +272,9 @@ class AgentsReplay:
 
     def _name_unexplained(self) -> None:
         for (agent_id, epoch), outputs in sorted(self._log.outputs.items()):
+            if (agent_id, epoch) in self._log.starved:
+                self._check.count("lives that ended for want of memory, whose end is not judged")
+                continue
             if self._explained.get((agent_id, epoch)):
                 for event_id, bodies in outputs.items():
                     for at in bodies.values():

@@ -25,13 +25,17 @@ twice makes the same command twice, with other times."""
 
 
 class RecordedOutputs:
-    """``outputs`` by instance and start (its control offset), ``started`` by control offset."""
+    """``outputs`` by instance and start (its control offset), ``started`` by control offset.
+
+    ``starved`` are the starts that a want of memory halted: another machine need not run out at the same record.
+    """
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
         self._settings = settings
         self._door = Door(settings.kafka, codec)
         self.started: dict[int, Record[StrategyStarted]] = {}
         self.outputs: dict[tuple[str, int], Outputs] = {}
+        self.starved: set[tuple[str, int]] = set()
         self.records_read = 0
 
     def of(self, agent_id: str, epoch: int) -> Outputs:
@@ -46,7 +50,10 @@ class RecordedOutputs:
             if isinstance(record.event, StrategyHalted):
                 name = record.event.instance_id
                 starts = (offset for offset, each in self.started.items() if each.event.instance_id == name)
-                self._note(record, max(starts, default=0), raw)
+                epoch = max(starts, default=0)
+                self._note(record, epoch, raw)
+                if record.event.reason == "memory":
+                    self.starved.add((name, epoch))
         for record, raw in self._records(COMMANDS):
             epoch = getattr(record.event, "epoch", 0)
             if epoch:
