@@ -29,7 +29,7 @@ from skeet.core.account_snapshot import state_bytes, state_from_bytes
 from skeet.core.account_state import AccountState, evolve
 from skeet.core.controls import Control
 from skeet.core.ids import derive_id
-from skeet.core.record import Event, Meta, Record
+from skeet.core.record import Event, Meta, Out, Record
 from skeet.core.risk import Context, SeenReference
 from skeet.core.values import (
     NS_PER_MS,
@@ -89,6 +89,12 @@ class ModelOutside:
     def poll(self) -> None: ...
 
     def close(self) -> None: ...
+
+    def take_letters(self) -> list[Out[Any]]:
+        return []
+
+    def return_letters(self, letters: list[Out[Any]]) -> None:
+        assert not letters
 
     def context(self, log_ns: int, instrument_id: str = "") -> Context:
         return context_at(self._settings, log_ns)

@@ -14,6 +14,7 @@ from typer.testing import Result
 
 USAGE = 2
 AWAY = 1
+DAMAGED = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ CONFIGURATION = (
     Wrong("config show", ("SKEET_FEED__SYMBOLS",), {"SKEET_FEED__SYMBOLS": "BTC/USDT"}),
     Wrong("config show", ("skeet.toml", "line 1"), files={"skeet.toml": "[kafka\n"}),
     Wrong("config show", ("SKEET_KAFKA__LINGER_MS is 'soon'",), files={"skeet.toml": '[kafka]\nlinger_ms = "soon"\n'}),
-    Wrong("config show", ("endpoints.toml",), files={"endpoints.toml": "=\n"}),
+    Wrong("config show", ("endpoints.toml",), files={"endpoints.toml": "=\n"}, code=DAMAGED),
     Wrong("topics plan", ("SKEET_KAFKA__BOOTSTRAP is empty", "skeet up")),
     Wrong("tail orders.commands.v1", ("SKEET_REGISTRY__URL is empty", "skeet up"), KAFKA),
     Wrong("dead-letters list", ("SKEET_REGISTRY__URL is empty", "skeet up"), KAFKA),
