@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -147,23 +147,18 @@ def test_a_cut_waits_until_no_account_topic_moves(
     filled: tuple[Settings, Path, Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, _, _ = filled
-    topic, stop = topic_name(COMMANDS, settings.kafka), threading.Event()
+    topic, client, look = topic_name(COMMANDS, settings.kafka), producer(settings, "trading"), cut.ends
 
-    def trade() -> None:
-        client = producer(settings, "trading", linger_ms=0)
-        while not stop.is_set():
-            client.produce(topic, b"x", partition=1)
-            client.flush(10)
+    def trades_meanwhile(*arguments: Any) -> dict[Place, int]:
+        client.produce(topic, b"x", partition=1)
+        assert client.flush(20) == 0
+        return look(*arguments)
 
-    monkeypatch.setattr(cut, "QUIET_DEADLINE_S", 1.0)
-    trading = threading.Thread(target=trade)
-    trading.start()
-    try:
+    with monkeypatch.context() as patch:
+        patch.setattr(cut, "QUIET_DEADLINE_S", 0.5)
+        patch.setattr(cut, "ends", trades_meanwhile)
         with pytest.raises(InfrastructureError, match="traded without a pause"):
             take_cut(settings)
-    finally:
-        stop.set()
-        trading.join()
     assert take_cut(settings).ranges[topic, 1][1] > 0
 
 
