@@ -11,6 +11,7 @@ from skeet.agents.strategy_watch import Reporter, Watch
 from skeet.config import Settings
 from skeet.confinement.process import Confinement, code_paths, confine
 from skeet.core.errors import InvalidInput, SkeetError
+from skeet.probes import serve
 from skeet.process import logger
 
 HOME = "home"
@@ -24,6 +25,7 @@ def guarded(settings: Settings, run: Callable[[Watch], int]) -> int:
     try:
         layers = confine(confinement_of(settings))
         logger().info("confined", layers=layers)
+        serve(settings, "strategy")
         watch = Watch(reporter, settings.strategy.limits.event_ms)
         watch.start()
         return run(watch)

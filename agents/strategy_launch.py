@@ -127,6 +127,7 @@ def instance_environment(settings: Settings, instance_id: str) -> dict[str, str]
         "MALLOC_ARENA_MAX": "2",  # else every thread reserves memory that counts as used
         "PYTHONDONTWRITEBYTECODE": "1",
         "SKEET_DATA": str(data),
+        "SKEET_READY_FILE": str(data / HOME / "ready"),  # written once confined, and its address beside it
         "SKEET_STRATEGY__INSTANCE": instance_id,
         "SKEET_STRATEGIES_DIR": str(user_folder(settings)),
         "SKEET_TENANT": settings.tenant,

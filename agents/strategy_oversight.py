@@ -30,8 +30,11 @@ REASONS = ("error", "time", "memory", "flood")
 START_UP_S = 120.0
 """An instance that says nothing of being ready counts as running after this time."""
 SILENT_AFTER_LIMITS = 3
-"""Event limits without a pulse after which even the watching thread inside is held up; at least :data:`SILENT_S`."""
+"""So many event limits of work without a pulse: even the watching thread inside is held up; at least :data:`SILENT_S`."""
 SILENT_S = 2.0
+"""Counted in the processor's time: a process that the machine starves, or that is just ending, is silent too."""
+BLOCKED_S = 60.0
+"""Without a pulse for so long it hangs, whether it uses the processor or not."""
 MAX_STEP_S = 0.5
 """More than this between two looks was the role's own delay, and is not held against an instance."""
 DUMP_WAIT_S = 0.5
@@ -73,6 +76,8 @@ class Conduct:
     _began: float | None = None
     _last: float = 0.0
     _silent_s: float = 0.0
+    _silent_cpu_s: float = 0.0
+    _cpu_s: float = 0.0
     _alive: bool = False
 
     def judge(self, sample: Sample) -> Verdict | None:
@@ -96,11 +101,14 @@ class Conduct:
     def _silence(self, sample: Sample, step: float) -> Verdict | None:
         """No pulse although it ran: a call of an extension does not come back, and holds the interpreter's lock."""
         self._alive = self._alive or sample.pulsed
-        self._silent_s = 0.0 if sample.pulsed or sample.stopped or not self._alive else self._silent_s + step
+        quiet = not sample.pulsed and not sample.stopped and self._alive
+        self._silent_s = self._silent_s + step if quiet else 0.0
+        self._silent_cpu_s = self._silent_cpu_s + sample.cpu_s - self._cpu_s if quiet else 0.0
+        self._cpu_s = sample.cpu_s
         limit = max(SILENT_S, SILENT_AFTER_LIMITS * self.limits.event_ms / 1000)
-        if self._silent_s <= limit:
+        if self._silent_cpu_s <= limit and self._silent_s <= BLOCKED_S:
             return None
-        text = f"an extension's call did not come back within {limit:.1f} s (strategy.limits.event_ms)"
+        text = f"an extension's call did not come back within {limit:.1f} s of processor (strategy.limits.event_ms)"
         return Verdict(reason="time", error=text)
 
     def _processor(self, sample: Sample) -> Verdict | None:

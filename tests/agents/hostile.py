@@ -46,7 +46,7 @@ class Hostile(Strategy[State]):
 
     def on_quote(self, state: State, quote: Quote, context: StrategyContext) -> Iterator[Intent]:
         if state.leaking:
-            state.kept.append(bytearray(os.urandom(1024)) * 20_000)
+            state.kept.append(os.urandom(1024) * 20_000)
         if quote.update_id == TRIGGER:
             yield from getattr(self, self.parameters.act)(state, quote, context)
 

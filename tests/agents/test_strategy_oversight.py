@@ -65,13 +65,20 @@ def test_busy_process_is_noticed_before_the_window_is_full() -> None:
 
 
 def test_missing_pulse_halts_a_process_that_runs() -> None:
-    verdict = judged(QUIET, *over(3.2, 0.1, pulsed=False))
+    verdict = judged(QUIET, *over(3.2, 1.0, pulsed=False))
+    assert verdict is not None
+    assert verdict.reason == "time"
+
+
+def test_process_that_the_machine_starves_is_silent_without_blame_but_not_for_ever() -> None:
+    assert judged(QUIET, *over(55, 0.04, pulsed=False)) is None
+    verdict = judged(QUIET, *over(62, 0.0, pulsed=False))
     assert verdict is not None
     assert verdict.reason == "time"
 
 
 def test_stopped_process_and_a_late_look_are_no_missing_pulse() -> None:
-    assert judged(QUIET, *over(60, 0.0, pulsed=False, stopped=True)) is None
+    assert judged(QUIET, *over(70, 0.0, pulsed=False, stopped=True)) is None
     assert judged(QUIET, replace(QUIET, now_s=500.0, pulsed=False), replace(QUIET, now_s=500.2)) is None
 
 

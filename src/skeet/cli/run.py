@@ -14,8 +14,9 @@ from skeet.process import configure_logging, logger
 from skeet.streams import crash_points
 from skeet.wiring import ROLES, role
 
-OTHERS = frozenset({"kafka", "postgres"})
-"""These become programs that are not ours, with answers of their own."""
+OTHERS = frozenset({"kafka", "postgres", "strategy"})
+"""The first two become programs that are not ours, with answers of their own. An instance of a strategy gives up its rights
+while it has one thread, and begins to answer afterwards (:mod:`skeet.agents.strategy_guard`)."""
 
 
 def run(
