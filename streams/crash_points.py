@@ -14,6 +14,7 @@ import os
 import signal
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -117,10 +118,14 @@ class ChaosDirectory:
         self._armed = directory / "armed"
         self._spent = directory / "spent"
 
-    def arm(self, point: CrashPoint, arming: Arming) -> None:
-        """Arm it, spent or not."""
+    def create(self) -> None:
+        """Make the folders: a process that is confined to files that exist must find them before it is."""
         self._armed.mkdir(parents=True, exist_ok=True)
         self._spent.mkdir(parents=True, exist_ok=True)
+
+    def arm(self, point: CrashPoint, arming: Arming) -> None:
+        """Arm it, spent or not."""
+        self.create()
         draft = self._armed / f".{point.name}"
         draft.write_text(f"{arming.nth} {arming.action}")
         draft.replace(self._armed / point.name)
@@ -143,12 +148,12 @@ class ChaosDirectory:
     def spend(self, name: str) -> bool:
         """Note that this process fires the point; False when another one did, or when it cannot be noted."""
         try:
-            self._spent.mkdir(parents=True, exist_ok=True)
             with (self._spent / name).open("x") as file:
                 file.write(f"{os.getpid()}\n")
         except OSError:
             return False
-        (self._armed / name).unlink(missing_ok=True)
+        with suppress(OSError):  # spent is what counts
+            (self._armed / name).unlink()
         return True
 
     def spent_by(self, name: str) -> int | None:
@@ -225,7 +230,9 @@ def install(settings: Settings) -> None:
         raise InvalidInput(
             "SKEET_CHAOS__ENABLED and SKEET_ALLOW_LIVE are both set: faults are for simulated venues only"
         )
-    _watch = _Watch(chaos_directory(settings), parse_armings(chaos.crash_at))
+    directory = chaos_directory(settings)
+    directory.create()
+    _watch = _Watch(directory, parse_armings(chaos.crash_at))
 
 
 def parse_armings(text: str) -> dict[str, Arming]:
