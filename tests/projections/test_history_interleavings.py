@@ -19,7 +19,7 @@ from model_log import Died, Fate, ModelLog, ModelMessage, Place, Reader
 
 from skeet.config import Settings
 from skeet.core.market import Quote
-from skeet.core.record import Event
+from skeet.core.record import Event, Out
 from skeet.process import StopSignal
 from skeet.projections import history_writer
 from skeet.projections.history_writer import HistorySession
@@ -97,6 +97,25 @@ class ModelConsumer:
     def close(self) -> None: ...
 
 
+class ModelLetters:
+    """Dead letters, acknowledged when they are flushed."""
+
+    def __init__(self) -> None:
+        self.sent: list[Out[Any]] = []
+        self.acknowledged: set[tuple[Place, int]] = set()
+        self.ids: set[str] = set()
+
+    def send(self, outs: Sequence[Out[Any]]) -> None:
+        self.sent += outs
+
+    def flush(self) -> None:
+        for out in self.sent:
+            assert out.meta is not None
+            self.acknowledged.add(((PREFIX + out.event.topic, out.event.partition), out.event.offset))
+            self.ids.add(out.meta.event_id)
+        self.sent.clear()
+
+
 @examples(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     records=st.lists(st.tuples(st.integers(0, 1), st.booleans()), max_size=40),
@@ -119,6 +138,9 @@ def test_every_record_is_in_the_store_once_whatever_dies(
         log.append((TOPIC, partition), b"k", CODEC.encode(event) if readable else GARBAGE)
     store, rest, due = ModelStore(log), iter(turns), iter(flushes)
     monkeypatch.setattr(HistorySession, "_due", lambda _: next(due, True))
+    letters = ModelLetters()
+    monkeypatch.setattr(history_writer, "producer", lambda *_, **__: None)
+    monkeypatch.setattr(history_writer, "Publisher", lambda *_: letters)
     settings = Settings(kafka={"bootstrap": "model:1", "topic_prefix": PREFIX}, data=tmp_path)
     for _ in range(MAX_SESSIONS):
         stop = StopSignal()
@@ -134,3 +156,6 @@ def test_every_record_is_in_the_store_once_whatever_dies(
     written = [(place, message.at) for place in places for message in log.records.get(place, [])]
     assert sorted(store.rows) == sorted(written)
     assert all(log.position(place) == len(log.records.get(place, [])) for place in places)
+    unreadable = {(place, m.at) for place in places for m in log.records.get(place, []) if m.value() == GARBAGE}
+    assert unreadable <= letters.acknowledged, "none is without its letter"
+    assert len(letters.ids) == len(letters.acknowledged), "one id, however often it was written"
