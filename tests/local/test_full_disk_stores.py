@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -47,14 +48,13 @@ def eventually(condition: Callable[[], Any], what: str) -> Any:
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
+def disk() -> Iterator[Path]:
     """A file system of 256 MiB of its own."""
-    # Not below pytest's own directory alone: PostgreSQL runs as another user under root and must get through.
-    for folder in tmp_path.parents[:3]:
-        folder.chmod(0o755)
-    tmp_path.chmod(0o755)
-    with mounted(tmp_path / "disk", "size=256m,mode=0755") as folder:
-        yield folder
+    # Not pytest's own directory: that one is closed to the unprivileged user PostgreSQL runs as under root.
+    with tempfile.TemporaryDirectory(prefix="skeet-disk-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)
+        with mounted(Path(folder) / "disk", "size=256m,mode=0755") as disk:
+            yield disk
 
 
 def test_broker_on_a_full_disk_keeps_what_it_acknowledged_and_starts_again(disk: Path) -> None:
