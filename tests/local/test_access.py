@@ -106,19 +106,18 @@ def written(settings: Settings, client: Producer) -> dict[str, str]:
     return said
 
 
-def read(settings: Settings) -> dict[str, str]:
-    """Read the first record of every topic; what the broker said, empty where it was delivered.
+def hidden(client: Any, names: dict[str, str]) -> dict[str, str]:
+    """Topics that the principal may not even see are refused when their partitions are asked for; the client goes no further."""
+    errors = {topic: client.list_topics(name, timeout=DEADLINE_S).topics[name].error for name, topic in names.items()}
+    return {topic: error.name() for topic, error in errors.items() if error is not None}
 
-    A topic that the principal may not even see is refused when its partitions are asked for; the client fetches no further.
-    """
+
+def read(settings: Settings) -> dict[str, str]:
+    """Read the first record of every topic; what the broker said, empty where it was delivered."""
     client = consumer(settings, "tried")
     names = {topic_name(topic, settings.kafka): topic.name for topic in ALL_TOPICS}
-    said: dict[str, str] = {}
     try:
-        for name, topic in names.items():
-            error = client.list_topics(name, timeout=DEADLINE_S).topics[name].error
-            if error is not None:
-                said[topic] = error.name()
+        said = hidden(client, names)
         client.assign([TopicPartition(name, 0, OFFSET_BEGINNING) for name, topic in names.items() if topic not in said])
         deadline = time.monotonic() + DEADLINE_S
         while len(said) < len(names):
@@ -136,8 +135,9 @@ def expired(who: Settings) -> dict[str, str]:
     """What the broker says to letting nothing (everything before offset 0) of each topic go."""
     client = AdminClient(kafka_options(who.kafka))
     names = {topic_name(topic, who.kafka): topic.name for topic in ALL_TOPICS}
-    asked = client.delete_records([TopicPartition(name, 0, 0) for name in names], request_timeout=DEADLINE_S)
-    said = {}
+    said = hidden(client, names)
+    places = [TopicPartition(name, 0, 0) for name, topic in names.items() if topic not in said]
+    asked = client.delete_records(places, request_timeout=DEADLINE_S) if places else {}
     for place, future in asked.items():
         try:
             future.result(timeout=DEADLINE_S)
