@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -20,6 +21,8 @@ from skeet.streams.topics import (
 )
 
 ADMIN_TIMEOUT_S = 20.0
+SHOWN_AFTER_S = 0.05
+"""Between two looks whether the broker shows a topic that its controller has made."""
 
 
 def tenants(settings: Settings, client: AdminClient) -> frozenset[str]:
@@ -43,6 +46,8 @@ def tenants(settings: Settings, client: AdminClient) -> frozenset[str]:
 def create_topics(settings: Settings, client: Any, tenant: str) -> None:
     """Make the tenant's topics where they are missing; events last, since they make the tenant exist.
 
+    Returns when the broker shows them: from then on egress copies, and nothing of the tenant may be written before.
+
     Raises
     ------
     InfrastructureError
@@ -61,3 +66,8 @@ def create_topics(settings: Settings, client: Any, tenant: str) -> None:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise InfrastructureError(f"creating {name}: {error.args[0].str()}") from error
+    deadline = time.monotonic() + ADMIN_TIMEOUT_S
+    while tenant not in tenants(settings, client):  # the controller has answered, the broker learns a moment later
+        if time.monotonic() > deadline:
+            raise InfrastructureError(f"the topics of tenant {tenant} are made, but not shown; run it again")
+        time.sleep(SHOWN_AFTER_S)
