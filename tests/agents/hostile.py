@@ -35,6 +35,7 @@ class HostileParameters(BaseModel):
 class State:
     kept: list[Any] = field(default_factory=list)
     leaking: bool = False
+    probed: int = -1
 
 
 class Hostile(Strategy[State]):
@@ -47,6 +48,8 @@ class Hostile(Strategy[State]):
     def on_quote(self, state: State, quote: Quote, context: StrategyContext) -> Iterator[Intent]:
         if state.leaking:
             state.kept.append(os.urandom(1024) * 20_000)
+        if state.probed >= 0:
+            self._probe_next(state, context)
         if quote.update_id == TRIGGER:
             yield from getattr(self, self.parameters.act)(state, quote, context)
 
@@ -85,10 +88,15 @@ class Hostile(Strategy[State]):
             threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
         yield from ()
 
-    def probe(self, state: State, quote: Quote, context: StrategyContext) -> Iterator[Intent]:
-        for name, attempt in self._attempts().items():
-            context.log("probe", attempt=name, outcome=_outcome(attempt))
+    def probe(self, state: State, *_: Any) -> Iterator[Intent]:
+        state.probed = 0
         yield from ()
+
+    def _probe_next(self, state: State, context: StrategyContext) -> None:
+        """One attempt at a quote: all of them at once would take too long, and be halted for that."""
+        for name, attempt in list(self._attempts().items())[state.probed : state.probed + 1]:
+            context.log("probe", attempt=name, outcome=_outcome(attempt))
+        state.probed += 1
 
     def _attempts(self) -> dict[str, Callable[[], Any]]:
         secret, parent = Path(self.parameters.secret), os.getppid()
