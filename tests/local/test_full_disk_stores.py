@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -19,19 +16,9 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from small_disks import fill, make_room, mounted
 
-from skeet.config import ClickhouseSettings, Settings
-from skeet.core.errors import DiskFull, InfrastructureError
+from skeet.core.errors import DiskFull
 from skeet.local.kafka import BALLAST, KafkaBroker
-from skeet.local.ports import free_port
 from skeet.local.postgres import PostgresServer
-from skeet.local.server import ChildServer
-from skeet.process import StopSignal
-from skeet.projections.clickhouse_store import HistoryStore
-from skeet.projections.history_writer import HistorySession
-from skeet.projections.sessions import run_sessions
-from skeet.streams.kafka import producer
-from skeet.streams.registry import registered_codec
-from skeet.streams.topics import MARKET_TRADES, topic_name
 
 pytestmark = pytest.mark.integration
 DEADLINE_S = 60.0
@@ -159,69 +146,3 @@ def _insert_until_refused(dsn: str) -> int:
         number += 1
         assert number < 10_000, "PostgreSQL writes on a full disk"
     return number
-
-
-def test_history_waits_while_the_disk_of_clickhouse_is_full_and_misses_nothing(
-    disk: Path, applied_settings: Settings, tmp_path: Path
-) -> None:
-    token, port = secrets.token_urlsafe(16), free_port()
-    (tmp_path / "token").write_text(token)
-    words = ["--data", str(disk / "engine"), "--port", str(port), "--token-file", str(tmp_path / "token")]
-    engine = ChildServer("skeet.local.clickhouse", words, tmp_path)
-    section = ClickhouseSettings(url=f"http://127.0.0.1:{port}", password=token, database=f"t{uuid4().hex[:8]}")
-    settings = applied_settings.model_copy(update={"clickhouse": section})
-    stop, failures = StopSignal(), []
-    try:
-        engine.start()
-
-        def session() -> None:
-            store = HistoryStore(settings)
-            try:
-                HistorySession(settings, registered_codec(settings), store).run(stop)
-            except InfrastructureError as error:
-                failures.append(str(error))
-                raise
-            finally:
-                store.close()
-
-        thread = threading.Thread(target=lambda: run_sessions(stop, session))
-        thread.start()
-        _publish_unreadable(settings, 0, 500)
-        eventually(lambda: _stored(settings) == 500, "stored before")
-        published = 500
-        while not any("NOT_ENOUGH_SPACE" in text or "No space left" in text for text in failures):
-            fill(disk)  # again and again: the engine gives back what its merges free
-            _publish_unreadable(settings, published, 500)
-            published += 500
-            assert published < 50_000, failures
-            stop.wait(0.5)
-        assert _stored(settings) < published
-        make_room(disk)
-        eventually(lambda: _stored(settings) == published, "stored when space returned")
-    finally:
-        stop.stop()
-        thread.join(DEADLINE_S)
-        engine.stop()
-
-
-def _publish_unreadable(settings: Settings, first: int, count: int) -> None:
-    """Records are stored whatever their bytes: those that nobody can read are the largest rows."""
-    client = producer(settings, "test")
-    for number in range(first, first + count):
-        client.produce(topic_name(MARKET_TRADES, settings.kafka), b"%d" % number + os.urandom(KIB), b"key")
-    assert client.flush(20) == 0
-
-
-def _stored(settings: Settings) -> int:
-    try:
-        store = HistoryStore(settings)
-        try:
-            return int(
-                store.rows(
-                    "SELECT uniqExact(log_partition, log_offset) * (count() = uniqExact(log_partition, log_offset)) FROM unreadable_records"
-                )[0][0]
-            )
-        finally:
-            store.close()
-    except InfrastructureError:
-        return -1
