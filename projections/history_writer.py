@@ -103,6 +103,7 @@ class HistorySession:
             looked_s = time.monotonic()
             while not stop.stopping:
                 HEALTH.beat()
+                self._progress.look()
                 self._take(self._client.consume(POLL_RECORDS, POLL_S))
                 if self._due():
                     self.flush()

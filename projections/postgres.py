@@ -73,6 +73,7 @@ class AccountSession:
             self._client.subscribe(names, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
             while not stop.stopping:
                 HEALTH.beat()
+                self._progress.look()
                 # One record wakes us, and whatever stands behind it goes along: latency of one, throughput of many.
                 first = self._client.poll(POLL_S)
                 if first is not None:

@@ -20,6 +20,9 @@ from skeet.metrics import Source
 BEHIND_LIMIT_S = 30.0
 """A consumer with work before it, which saw no end for so long, is behind: not ready."""
 
+LOOK_S = 1.0
+"""How old the positions are that are shown."""
+
 Partition = tuple[str, int]
 """The broker's topic name, and the partition."""
 
@@ -66,6 +69,8 @@ class Progress:
         self._ends = ends
         self._ended: dict[Partition, int | None] = {}
         self._behind_since: dict[Partition, float] = {}
+        self._seen: dict[Partition, tuple[int, int]] = {}
+        self._looked_s = 0.0
         self._source = Source("skeet_consumer_lag_records", self._lag_by_label).register()
         HEALTH.require(f"topics of {group}", self.reason)
 
@@ -87,12 +92,20 @@ class Progress:
             self._ended[partition] = offset
             self._behind_since.pop(partition, None)
 
+    def look(self, every_s: float = LOOK_S) -> None:
+        """Take positions and ends from the client, if that was not done for so long. By the thread that polls, and no other:
+        the client serves one thread at a time, and one that polls without rest lets nobody else in."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s >= every_s:
+            self._looked_s = now_s
+            self._seen = {place: (self._ends.position(place), self._ends.end(place)) for place in tuple(self._ended)}
+
     def lag(self) -> dict[Partition, int]:
         """Offsets before each partition's position; 0 where the end was reported at the end seen last."""
         found = {}
         for partition, ended in tuple(self._ended.items()):
-            at = max(self._ends.position(partition), ended or 0)
-            found[partition] = max(0, self._ends.end(partition) - at)
+            position, end = self._seen.get(partition, (0, 0))
+            found[partition] = max(0, end - max(position, ended or 0))
         return found
 
     def reason(self) -> str:
@@ -103,7 +116,7 @@ class Progress:
             return f"not yet read to the end: {_listed(unread)}"
         late = []
         for partition, ended in tuple(self._ended.items()):
-            if self._ends.end(partition) > (ended or 0):
+            if self._seen.get(partition, (0, 0))[1] > (ended or 0):
                 since_s = self._behind_since.setdefault(partition, now_s)
                 if now_s - since_s > BEHIND_LIMIT_S:
                     late.append(partition)

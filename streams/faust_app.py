@@ -452,6 +452,7 @@ class FaustHost:
         captured: dict[Partition, int] = {}
         while True:
             await asyncio.sleep(END_LOOK_S)
+            self._progress.look(0.0)
             for partition, end in captured.items():
                 if self.position(partition) >= end:
                     self._progress.ended(partition, end)

@@ -261,6 +261,7 @@ class Inputs:
 
     def poll(self, timeout_s: float, limit: int = BATCH_LIMIT) -> list[Message]:
         """What is there, at most ``limit``; waits up to ``timeout_s`` for the first message only."""
+        self.progress.look()
         first = self._client.poll(timeout_s)
         if first is None:
             return []

@@ -40,6 +40,7 @@ def test_partition_is_caught_up_when_its_end_was_reported_not_when_its_lag_is_ze
     progress.assigned([A, B])
     progress.ended(B, 0)
     known.positions[A] = 10
+    progress.look(0.0)
     assert progress.lag() == {A: 0, B: 0}
     assert progress.reason() == "not yet read to the end: orders/0"
     progress.ended(A, 10)
@@ -49,6 +50,7 @@ def test_partition_is_caught_up_when_its_end_was_reported_not_when_its_lag_is_ze
 def test_marker_behind_the_last_record_is_no_lag_once_the_end_was_reported(known: Known, progress: Progress) -> None:
     progress.assigned([A])
     known.positions[A] = 9
+    progress.look(0.0)
     assert progress.lag() == {A: 1}
     progress.ended(A, 10)
     assert progress.lag() == {A: 0}
@@ -60,6 +62,7 @@ def test_consumer_that_sees_no_end_for_long_is_behind_again(
     progress.assigned([A])
     progress.ended(A, 10)
     known.ends[A] = 50
+    progress.look(0.0)
     assert progress.reason() == ""
     monkeypatch.setattr(catching_up, "BEHIND_LIMIT_S", -1.0)
     assert progress.reason().startswith("behind for more than")

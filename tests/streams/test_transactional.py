@@ -229,3 +229,4 @@ def test_member_is_caught_up_once_the_end_was_reported_to_it(
         # The client learns of the new end while it fetches; nothing is taken out of it here.
         assert time.monotonic() < deadline
         time.sleep(0.02)
+        inputs.progress.look(0.0)
