@@ -27,7 +27,8 @@ def run(
     configure_logging(name, settings.log_level)
     try:
         crash_points.install(settings)
-        if name not in OTHERS:
+        # An instance gives up its rights before it starts a thread; its role answers for it.
+        if name not in OTHERS and name != "strategy":
             serve(settings, name)
         code = role(name).load()(settings)
     except InvalidInput as error:
