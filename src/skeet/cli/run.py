@@ -27,8 +27,7 @@ def run(
     configure_logging(name, settings.log_level)
     try:
         crash_points.install(settings)
-        # An instance gives up its rights before it starts a thread; its role answers for it.
-        if name not in OTHERS and name != "strategy":
+        if name not in OTHERS:
             serve(settings, name)
         code = role(name).load()(settings)
     except InvalidInput as error:
