@@ -27,6 +27,7 @@ from skeet.streams.topics import COMMANDS
 pytestmark = pytest.mark.integration
 
 ORDERS_BETWEEN = 10
+START_S = 90
 
 
 def test_deaths_around_journal_and_checkpoint_change_no_command(
@@ -51,7 +52,7 @@ def test_deaths_around_journal_and_checkpoint_change_no_command(
         seen = len(commands())
         wait_for(lambda: len(commands()) >= seen + ORDERS_BETWEEN, 60, f"orders after {after}")
 
-    wait_for(lambda: log.read_text().count('"event": "ready"') >= 2, 40, "instance ready")
+    wait_for(lambda: log.read_text().count('"event": "ready"') >= 2, START_S, "instance ready")
     with market(settings, codec):
         more_orders("the start")
         for point in (STRATEGY_AFTER_COMMANDS, STRATEGY_AFTER_JOURNAL, STRATEGY_IN_CHECKPOINT):
