@@ -1,7 +1,7 @@
 """Confining this process, in the only order that works: limits, user, capabilities, files and ports, system calls.
 
 Each layer holds without the others, so that a system that lacks one is still guarded by the rest; what is enforced is
-returned to be logged. Why these: docs/adr/0007-what-confines-a-strategy.md.
+returned to be logged. Why these: docs/adr/0009-what-confines-a-strategy.md.
 """
 
 from __future__ import annotations
