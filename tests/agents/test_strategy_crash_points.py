@@ -38,6 +38,7 @@ def test_deaths_around_journal_and_checkpoint_change_no_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SKEET_CHAOS__ENABLED", "1")
+    monkeypatch.setenv("SKEET_STRATEGY__LIMITS__COMMANDS_PER_SECOND", "1000")  # it orders at every quote
     (settings.data / "strategies").mkdir()
     (settings.data / "strategies" / "mixed.py").write_text(STRATEGY)
     publish("instruments.v1", INSTRUMENT)

@@ -115,8 +115,13 @@ def agents_again(settings: Settings, seed: str, zone: str) -> Any:
 
 
 def test_killed_instance_goes_on_in_the_order_it_had_and_its_commands_are_made_again_from_the_journal(
-    settings: Settings, codec: Codec, publish: Callable[..., None], role: Callable[[str], subprocess.Popen[bytes]]
+    settings: Settings,
+    codec: Codec,
+    publish: Callable[..., None],
+    role: Callable[[str], subprocess.Popen[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("SKEET_STRATEGY__LIMITS__COMMANDS_PER_SECOND", "1000")  # it orders at every quote
     (settings.data / "strategies").mkdir()
     (settings.data / "strategies" / "mixed.py").write_text(STRATEGY)
     publish("instruments.v1", INSTRUMENT)

@@ -66,9 +66,8 @@ def test_a_key_goes_to_the_partition_that_every_other_client_gives_it(applied_se
     client = producer(applied_settings, "test")
     publisher = Publisher(applied_settings, codec, client)
     keys = [f"SIM:{n}/USDT" for n in range(40)]
-    publisher.send(
-        Out(topic=MARKET_QUOTES.name, key=key, event=replace(sample(Quote), instrument_id=key)) for key in keys
-    )
+    quote = replace(sample(Quote), price_scale=2, size_scale=5)
+    publisher.send(Out(topic=MARKET_QUOTES.name, key=key, event=replace(quote, instrument_id=key)) for key in keys)
     publisher.flush()
     found = {r.event.instrument_id: r.at.partition for r in records_until_end(applied_settings, codec, [MARKET_QUOTES])}
     assert found == {key: partition_of(key.encode(), applied_settings.kafka.market_partitions) for key in keys}
