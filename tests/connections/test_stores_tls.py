@@ -18,6 +18,7 @@ from skeet.config import Settings, load_settings
 from skeet.connections.registry import registry_request
 from skeet.core.errors import CredentialError
 from skeet.local import postgres as local_postgres
+from skeet.local.kafka import KafkaBroker
 from skeet.local.ports import free_port
 from skeet.local.postgres import PostgresServer
 from skeet.local.server import ChildServer
@@ -71,15 +72,25 @@ def tls_clickhouse(clickhouse: tuple[str, str], authority: Authority) -> Iterato
 
 
 @pytest.fixture(scope="module")
+def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A broker of its own: a registry fences the one before it, and that of the session is needed by others."""
+    broker = KafkaBroker(tmp_path_factory.mktemp("registry-kafka"))
+    try:
+        yield broker.start()
+    finally:
+        broker.stop()
+
+
+@pytest.fixture(scope="module")
 def tls_registry(
-    kafka: str, authority: Authority, tmp_path_factory: pytest.TempPathFactory
+    own_kafka: str, authority: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Any]]:
     """Our registry with TLS and a password, on an address of its own."""
     certificate, key = authority.issue("registry")
     port, home = free_port(), tmp_path_factory.mktemp("registry")
     environment = {
         "SKEET_DATA": str(home),
-        "SKEET_KAFKA__BOOTSTRAP": kafka,
+        "SKEET_KAFKA__BOOTSTRAP": own_kafka,
         "SKEET_REGISTRY__LISTEN": f"127.0.0.1:{port}",
         "SKEET_REGISTRY__USER": "desk",
         "SKEET_REGISTRY__PASSWORD": SECRET,
