@@ -158,9 +158,12 @@ ACCOUNT_EVENTS = (
 CONTROL_EVENTS = (
     *(*ENVELOPE, VERSION),
     *(text(name) for name in ("scope", "reason", "instance_id", "strategy", "instrument_id", "parameters")),
-    *(text(name) for name in ("code_version", "handler", "file", "error", "label", "partitioner")),
+    *(
+        text(name)
+        for name in ("code_version", "handler", "file", "error", "label", "partitioner", "on_halt", "artefact")
+    ),
     *(flag("active", None), flag("cancel_open", None)),
-    *(integer(name) for name in ("version", "line", "account_partitions", "market_partitions")),
+    *(integer(name) for name in ("version", "line", "account_partitions", "market_partitions", "size", "files")),
     *(amount("max_quantity"), amount("max_notional")),
 )
 

@@ -259,7 +259,7 @@ def generic_cases() -> Iterator[Case]:
         if topic is not ACCOUNT_EVENTS:  # a newer account event would be a second one of its number
             yield Case(
                 topic=topic, defect="a newer version's field", make=_newer_record(topic),
-                becomes=("OrderAuthorized",) if topic is COMMANDS else (),
+                becomes={COMMANDS: ("OrderAuthorized",), REPORTS: ("BalanceDiffered",)}.get(topic, ()),
             )  # fmt: skip
         if topic in KEYED:
             placed = tuple(role for role in READERS[topic.name] if role != HISTORY)

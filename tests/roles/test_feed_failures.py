@@ -73,15 +73,17 @@ def test_f19_an_open_socket_that_says_nothing_is_stale_and_made_anew(settings: S
 def test_f20_what_a_reconnect_missed_is_a_gap_and_filled(settings: Settings, exchange: SimProcess) -> None:
     feed = settings.feed.model_copy(update={"reconnect_after_silence_s": 2.0})
     frozen, thawed = threading.Event(), threading.Event()
+    before: list[Any] = []
 
     def until(found: list[Any]) -> bool:
         if not frozen.is_set() and live_trades(found) > 20:
+            before.extend(found)
             frozen.set()
             exchange.misbehave(frozen=True)
         if not thawed.is_set() and any(e.status is VenueStatus.DOWN for e in of(VenueStatusChanged, found)):
             thawed.set()
             exchange.misbehave(frozen=False)
-        filled = [gap for gap in of(GapClosed, found) if gap.channel is Channel.TRADES]
+        filled = [gap for gap in of(GapClosed, found) if gap.channel is Channel.TRADES and gap not in before]
         return thawed.is_set() and bool(filled) and len(of(GapOpened, found)) == len(of(GapClosed, found))
 
     found = run_feed(settings.model_copy(update={"feed": feed}), until)
