@@ -272,8 +272,8 @@ class GatewayThread:
         log = GatewayLog(self._settings, self._codec)
         gateway = Gateway(self._settings, log, lambda account, guard: venue_of(self._settings, account, guard))
         await gateway.start(lambda: accounts_with_keys(self._settings))
-        recovered = asyncio.ensure_future(gateway.recovered.wait())
-        await asyncio.wait({recovered, log.failed}, timeout=90, return_when=asyncio.FIRST_COMPLETED)
+        recovered: asyncio.Future[Any] = asyncio.ensure_future(gateway.recovered.wait())
+        await asyncio.wait((recovered, log.failed), timeout=90, return_when=asyncio.FIRST_COMPLETED)
         if not recovered.done():
             log.failed.result()  # raises the reason; where there is none, that it is not known yet
         return gateway
