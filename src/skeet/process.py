@@ -20,6 +20,16 @@ DRAIN_DEADLINE_S = 20.0
 """A role that was asked to stop finishes what it holds within this time; then it is killed."""
 
 
+class _Stderr:
+    """Whatever ``sys.stderr`` is when something is written; a logger that keeps the file itself outlives a closed one."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def configure_logging(role: str, level: str = "INFO") -> None:
     """One JSON object a line on stderr, with role, level, time (UTC) and event. Secrets are never logged."""
     numeric = logging.getLevelNamesMapping()[level.upper()]
@@ -32,7 +42,7 @@ def configure_logging(role: str, level: str = "INFO") -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer(default=str)],
         wrapper_class=structlog.make_filtering_bound_logger(numeric),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(_Stderr()),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
     # Libraries log through the standard module; the same lines come out.

@@ -84,6 +84,12 @@ class ModelConsumer:
             (p.topic, p.partition): 0 if p.offset in (OFFSET_BEGINNING, -1001) else p.offset for p in partitions
         }
 
+    def position(self, partitions: Sequence[TopicPartition]) -> list[TopicPartition]:
+        return [TopicPartition(p.topic, p.partition, self._reader.positions[p.topic, p.partition]) for p in partitions]
+
+    def get_watermark_offsets(self, partition: TopicPartition, cached: bool) -> tuple[int, int]:
+        return 0, len(self._log.records.get((partition.topic, partition.partition), []))
+
     def consume(self, count: int, _: float) -> list[ModelMessage]:
         taken = self._reader.next(count)
         if not taken:

@@ -35,11 +35,9 @@ def events_of(frames: list[bytes]) -> tuple[list[MarketEvent], int]:
 
 @pytest.fixture(scope="module")
 def recorded(shared_data: Path) -> list[bytes]:
-    """The beginning of a recorded session of two symbols."""
-    files = sorted(
-        path for path in (shared_data / "captures").rglob("*") if "binance" in str(path).lower() and path.is_file()
-    )
-    frames = [frame.payload for path in files for frame in itertools.islice(read_capture(path), FRAMES)]
+    """The beginning of a recorded session."""
+    recording = read_capture(shared_data / "books" / "binance_spot_BTCUSDT_20240808.gz")
+    frames = [frame.payload for frame in itertools.islice(recording, FRAMES)]
     assert len(frames) >= FRAMES
     return frames[:FRAMES]
 
@@ -52,7 +50,7 @@ def test_damaged_frames_are_dropped_one_by_one_and_change_nothing_else(
     """Cut-off frames between the sound ones: the same events come, in the same order."""
     wanted, unreadable = events_of(recorded)
     frames = list(recorded)
-    places = data.draw(st.lists(st.integers(0, len(frames) - 1), max_size=8))
+    places = data.draw(st.lists(st.integers(0, len(frames) - 1), max_size=8, unique=True))
     for place in sorted(places, reverse=True):
         victim = frames[place]
         frames.insert(place, victim[: data.draw(st.integers(1, len(victim) - 1))])
