@@ -118,9 +118,10 @@ class ComposeRun:
         return {"PATH": f"{BIN}:/usr/bin:/bin", **here}
 
     def _here(self, name: str, value: str) -> str:
-        for there, here in (*self._addresses.items(), *self._mounts(name).items()):
-            value = value.replace(there, here)
-        return value
+        """The value in this machine's terms, in one pass: what was put in is not looked at again."""
+        table = {**self._addresses, **self._mounts(name)}
+        places = "|".join(re.escape(there) for there in sorted(table, key=len, reverse=True))
+        return re.sub(places, lambda found: table[found[0]], value)
 
     def _mounts(self, name: str) -> dict[str, str]:
         folders = {"/run/skeet": self.home / "run" / name, "/run/secrets": self.home / "secrets" / name}
