@@ -172,19 +172,19 @@ def test_order_that_a_timer_caused_is_traced_to_the_clock() -> None:
 
 
 def test_metrics_targets_are_those_that_answer_now(skeet: Callable[..., Any], data_dir: Path) -> None:
-    (data_dir / "run").mkdir()
+    (data_dir / "home").mkdir()
     alive = json.dumps({"url": "http://127.0.0.1:9100", "pid": os.getpid()})
-    (data_dir / "run" / "supervisor.health").write_text(alive)
-    instance = data_dir / "instances" / "maker" / "run"
+    (data_dir / "home" / "supervisor.health").write_text(alive)
+    instance = data_dir / "instances" / "maker" / "home"
     instance.mkdir(parents=True)
-    (instance / "strategy.health").write_text(alive)
+    (instance / "ready.health").write_text(alive)
     assert json.loads(skeet("connect", "metrics", "--json").stdout) == {
         "supervisor": "127.0.0.1:9100",
         "strategy/maker": "127.0.0.1:9100",
     }
     text = skeet("connect", "metrics").stdout
     assert 'targets: ["127.0.0.1:9100"]' in text and 'role: "strategy"' in text
-    (data_dir / "run" / "supervisor.health").write_text(json.dumps({"url": "http://x", "pid": 2**22 + 1}))
-    (instance / "strategy.health").write_text("")
+    (data_dir / "home" / "supervisor.health").write_text(json.dumps({"url": "http://x", "pid": 2**22 + 1}))
+    (instance / "ready.health").write_text("")
     gone = skeet("connect", "metrics")
     assert gone.exit_code == 2

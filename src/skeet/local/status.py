@@ -80,7 +80,7 @@ def metrics_targets(installation: Installation) -> dict[str, str]:
     state = read_state(installation.state_file)
     found = {"supervisor": read_address(installation.ready / "supervisor.health")}
     found |= {record.name: record.health for record in state.processes}
-    instances = sorted((installation.data / "instances").glob("*/run/strategy.health"))
+    instances = sorted((installation.data / "instances").glob("*/home/ready.health"))
     found |= {f"strategy/{path.parent.parent.name}": read_address(path) for path in instances}
     return {name: url.removeprefix("http://") for name, url in found.items() if url}
 
