@@ -172,9 +172,9 @@ def test_order_that_a_timer_caused_is_traced_to_the_clock() -> None:
 
 
 def test_metrics_targets_are_those_that_answer_now(skeet: Callable[..., Any], data_dir: Path) -> None:
-    (data_dir / "home").mkdir()
+    (data_dir / "run").mkdir()
     alive = json.dumps({"url": "http://127.0.0.1:9100", "pid": os.getpid()})
-    (data_dir / "home" / "supervisor.health").write_text(alive)
+    (data_dir / "run" / "supervisor.health").write_text(alive)
     instance = data_dir / "instances" / "maker" / "home"
     instance.mkdir(parents=True)
     (instance / "ready.health").write_text(alive)
@@ -184,7 +184,7 @@ def test_metrics_targets_are_those_that_answer_now(skeet: Callable[..., Any], da
     }
     text = skeet("connect", "metrics").stdout
     assert 'targets: ["127.0.0.1:9100"]' in text and 'role: "strategy"' in text
-    (data_dir / "home" / "supervisor.health").write_text(json.dumps({"url": "http://x", "pid": 2**22 + 1}))
+    (data_dir / "run" / "supervisor.health").write_text(json.dumps({"url": "http://x", "pid": 2**22 + 1}))
     (instance / "ready.health").write_text("")
     gone = skeet("connect", "metrics")
     assert gone.exit_code == 2
