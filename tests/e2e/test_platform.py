@@ -56,32 +56,6 @@ def test_the_demo_trades_and_ends_clean(installation: Installation) -> None:
     assert {row["hop"] for row in report["hops"]} >= {"tick → socket", "command → decision"}
 
 
-def test_every_process_answers_and_all_metrics_of_the_document_are_exposed(installation: Installation) -> None:
-    installation.skeet("demo", "--no-watch")
-    targets = eventually(lambda: _targets(installation), HEAL_S, "all processes and strategy instances answering")
-    live = {name: scrape(f"http://{address}/livez").status for name, address in targets.items()}
-    assert set(live.values()) == {200}, live
-    eventually(
-        lambda: all(scrape(f"http://{address}/readyz").status == 200 for address in targets.values()),
-        HEAL_S,
-        "every process caught up with its topics",
-    )
-    exposed = {name: _metric_names(scrape(f"http://{address}/metrics").text) for name, address in targets.items()}
-    document = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
-    named = set(re.findall(r"`(skeet_\w+)`", document))
-    assert set().union(*exposed.values()) == named
-    for name, needed in NEEDED.items():
-        assert needed <= exposed[name], name
-    assert sum_of(targets["desk"], "skeet_orders_total") > 0
-    assert sum_of(targets["worker"], "skeet_hop_latency_seconds_count") > 0
-    assert sum_of(targets["gateway"], "skeet_hop_latency_seconds_count") > 0
-    assert sum_of(targets["sim"], "skeet_venue_requests_total") > 0
-    assert sum_of(targets["feed"], "skeet_records_published_total") > 0
-    assert sum_of(targets["clickhouse"], "skeet_queries_total") > 0
-    assert sum_of(targets["registry"], "skeet_registry_requests_total") > 0
-    assert sum_of(targets["strategies"], "skeet_strategy_instances") == 2
-
-
 def _deep(installation: Installation, seed: str = "0", zone: str = "UTC") -> dict[str, Any]:
     """`verify --deep`, which must be clean, under another hash seed and in another time zone."""
     elsewhere = Installation(installation.data)
@@ -177,6 +151,34 @@ def test_a_tick_reaches_the_venue_in_time(installation: Installation) -> None:
     assert len(printed) < 3, "\n".join(printed)
 
 
+@pytest.mark.acceptance
+def test_every_process_answers_and_all_metrics_of_the_document_are_exposed(installation: Installation) -> None:
+    installation.skeet("demo", "--no-watch")
+    targets = eventually(lambda: _targets(installation), HEAL_S, "all processes and strategy instances answering")
+    live = {name: scrape(f"http://{address}/livez").status for name, address in targets.items()}
+    assert set(live.values()) == {200}, live
+    eventually(
+        lambda: all(scrape(f"http://{address}/readyz").status == 200 for address in targets.values()),
+        HEAL_S,
+        "every process caught up with its topics",
+    )
+    exposed = {name: _metric_names(scrape(f"http://{address}/metrics").text) for name, address in targets.items()}
+    document = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    named = set(re.findall(r"`(skeet_\w+)`", document))
+    assert set().union(*exposed.values()) == named
+    for name, needed in NEEDED.items():
+        assert needed <= exposed[name], name
+    assert sum_of(targets["desk"], "skeet_orders_total") > 0
+    assert sum_of(targets["worker"], "skeet_hop_latency_seconds_count") > 0
+    assert sum_of(targets["gateway"], "skeet_hop_latency_seconds_count") > 0
+    assert sum_of(targets["sim"], "skeet_venue_requests_total") > 0
+    assert sum_of(targets["feed"], "skeet_records_published_total") > 0
+    assert sum_of(targets["clickhouse"], "skeet_queries_total") > 0
+    assert sum_of(targets["registry"], "skeet_registry_requests_total") > 0
+    assert sum_of(targets["strategies"], "skeet_strategy_instances") == 2
+
+
+@pytest.mark.acceptance
 @pytest.mark.parametrize("name", IN_FLIGHT)
 def test_crash_with_orders_in_flight_is_recovered_from(installation: Installation, name: str) -> None:
     """Three of the points; test_crash_matrix.py has them all."""
@@ -187,6 +189,7 @@ def test_crash_with_orders_in_flight_is_recovered_from(installation: Installatio
     _trades_on(installation, before, name)
 
 
+@pytest.mark.acceptance
 def test_crashes_left_no_difference(installation: Installation) -> None:
     installation.skeet("verify")
     _deep(installation)
