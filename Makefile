@@ -38,13 +38,13 @@ check: dev ## format, lint, types, import directions (under 2 minutes)
 # Three processes: Hypothesis moves the recursion limit, which Python 3.11 keeps for all threads of a process together, and
 # the tests beside a broker have many threads.
 .PHONY: test
-test: dev ## the tests, on a real Kafka, PostgreSQL and ClickHouse engine (12 to 14 minutes)
+test: dev ## the tests, on a real Kafka, PostgreSQL and ClickHouse engine (about 20 minutes)
 	$(BIN)/pytest -m "not integration and not e2e" -n 2 --dist loadfile
 	$(BIN)/pytest -m "integration and not e2e" -n 2 --dist loadfile --tb=native
 	$(BIN)/pytest -m "e2e and not acceptance" --tb=native
 
 .PHONY: acceptance
-acceptance: dev ## the whole platform under kill -9 of every process and at every crash point (about 20 minutes)
+acceptance: dev ## the whole platform under every fault: crash points, kills, failover, full disks, restores (hours)
 	SKEET_E2E_ORDERS=20 $(BIN)/pytest -m e2e
 
 .PHONY: guards

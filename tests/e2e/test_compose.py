@@ -16,7 +16,7 @@ from installation import eventually
 
 from skeet.local.ports import free_port
 
-pytestmark = [pytest.mark.e2e, pytest.mark.acceptance]
+pytestmark = [pytest.mark.e2e, pytest.mark.acceptance, pytest.mark.timeout(600)]
 
 TRADING_S = 120.0
 MARKET_MAKER = {"half_spread_bps": "0", "requote_ticks": "2", "pause_ms": "100", "back_off_s": "0.2"}
