@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from floor import INSTRUMENT, SYMBOL
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -51,18 +52,11 @@ from skeet.streams.topics import ACCOUNT_EVENTS, COMMANDS, REPORTS
 from skeet.streams.transactional import Encoded, TransactionAborted
 
 PREFIX = "m."
-SYMBOL = "SIM:BTC/USDT"
 PARTITIONS = 2
 CODEC = numbered_codec()
 ACCOUNTS = ("alice", "bob")
 MAX_STEPS = 300
 """Far more than the largest example needs."""
-INSTRUMENT = market.InstrumentDefined(
-    instrument_id=SYMBOL, ts_event=1, ts_init=1, version=1, venue="SIM", symbol="BTC/USDT", venue_symbol="BTCUSDT",
-    base="BTC", quote="USDT", active=True, tick_size=Decimal("0.01"), step_size=Decimal("0.00001"),
-    min_quantity=Decimal("0.00001"), max_quantity=Decimal(9000), min_notional=Decimal(5), max_notional=Decimal(0),
-    maker_fee=Decimal("0.001"), taker_fee=Decimal("0.001"), price_scale=2, size_scale=5,
-)  # fmt: skip
 
 
 def context_at(settings: Settings, log_ns: int) -> Context:
