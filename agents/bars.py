@@ -17,6 +17,8 @@ from skeet.core.values import NS_PER_MS, NS_PER_S, Side, from_mantissa, rescale
 from skeet.streams.topics import MARKET_BARS
 
 INTERVALS: tuple[tuple[str, int], ...] = (("1s", NS_PER_S), ("1m", 60 * NS_PER_S))
+LENGTHS = dict(INTERVALS)
+"""Nanoseconds of each interval."""
 GRACE_NS = 500 * NS_PER_MS
 """How long after its end a quiet bar stays open for trades on their way: the slowest hop measured, ten times over."""
 
@@ -135,14 +137,14 @@ def _on_trade(state: BarsState, trade: Trade, record: Record[Any]) -> tuple[Out[
             continue
         ts_open = trade.ts_event - trade.ts_event % length
         if series.bar is not None and ts_open > series.bar.ts_open:
-            outs.extend(_close(state, key, length, record, trade.ts_init))
-        _account(series, trade, ts_open, str(record.at))
+            outs.extend(_close(state, key, record, trade.ts_init))
+        account(series, trade, ts_open, str(record.at))
         series.live = not trade.backfilled and record.log_ns - trade.ts_event <= LIVE_LAG_NS
     return tuple(outs)
 
 
-def _account(series: Series, trade: Trade, ts_open: int, at: str) -> None:
-    """Put the trade into the open bar, open one with it, or count it late."""
+def account(series: Series, trade: Trade, ts_open: int, at: str) -> None:
+    """Put the trade into the open bar, open one with it, or count it late. ``ts_open`` is its interval's beginning."""
     series.last_at = at
     if series.bar is None and ts_open >= series.closed_until:
         price = trade.price_mantissa
@@ -164,25 +166,34 @@ def _account(series: Series, trade: Trade, ts_open: int, at: str) -> None:
 def _on_tick(state: BarsState, now: int, record: Record[Any]) -> tuple[Out[Any], ...]:
     outs: list[Out[Any]] = []
     for key, series in state.series.items():
-        length = dict(INTERVALS)[key[1]]
-        if series.live and series.bar is not None and series.bar.ts_open + length + GRACE_NS <= now:
-            outs.extend(_close(state, key, length, record, now))
+        quiet_ns = LENGTHS[key[1]] + GRACE_NS
+        if series.live and series.bar is not None and series.bar.ts_open + quiet_ns <= now:
+            outs.extend(_close(state, key, record, now))
     return tuple(outs)
 
 
-def _close(state: BarsState, key: SeriesKey, length: int, record: Record[Any], ts_init: int) -> tuple[Out[Any], ...]:
+def _close(state: BarsState, key: SeriesKey, record: Record[Any], ts_init: int) -> tuple[Out[Any], ...]:
     series = state.series[key]
+    torn = series.torn or bool(state.gaps.get(key[0]))
+    whole = series.whole
+    closed = close(key, series, cause_at=str(record.at), ts_init=ts_init, complete=not torn)
+    return (Out(topic=MARKET_BARS.name, key=key[0], event=closed),) if closed is not None and whole else ()
+
+
+def close(key: SeriesKey, series: Series, *, cause_at: str, ts_init: int, complete: bool) -> Bar | None:
+    """The series' open bar as it is published, and the series ready for its next one; None when no bar is open."""
     bar = series.bar
     if bar is None:
-        return ()
+        return None
     instrument_id, interval = key
+    ts_close = bar.ts_open + LENGTHS[interval]
     closed = Bar(
         instrument_id=instrument_id,
-        ts_event=bar.ts_open + length,
+        ts_event=ts_close,
         ts_init=ts_init,
         interval=interval,
         ts_open=bar.ts_open,
-        ts_close=bar.ts_open + length,
+        ts_close=ts_close,
         revision=0,
         open_mantissa=bar.open,
         high_mantissa=bar.high,
@@ -193,16 +204,15 @@ def _close(state: BarsState, key: SeriesKey, length: int, record: Record[Any], t
         quote_volume=bar.quote_volume,
         trade_count=bar.trade_count,
         late_trades=series.late_trades,
-        complete=not (series.torn or state.gaps.get(instrument_id)),
-        cause_at=str(record.at),
+        complete=complete,
+        cause_at=cause_at,
         price_scale=bar.price_scale,
         size_scale=bar.size_scale,
         through_at=series.last_at,
     )
-    whole = series.whole
-    series.closed_until, series.whole, series.bar = closed.ts_close, True, None
+    series.closed_until, series.whole, series.bar = ts_close, True, None
     series.late_trades, series.torn = 0, False
-    return (Out(topic=MARKET_BARS.name, key=instrument_id, event=closed),) if whole else ()
+    return closed
 
 
 def _on_gap_opened(state: BarsState, gap: GapOpened) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from dying import die_at, seal_everything
 
 from skeet.config import ArchiveSettings, ClickhouseSettings, Settings
 from skeet.core import market
@@ -26,6 +27,7 @@ from skeet.projections.clickhouse_store import HistoryStore
 from skeet.projections.history_writer import HistorySession
 from skeet.projections.rebuilding import rebuild_clickhouse
 from skeet.projections.sessions import run_sessions
+from skeet.streams.crash_points import ARCHIVE_AFTER_ANNOUNCED, ARCHIVE_BEFORE_MANIFEST, CrashPoint
 from skeet.streams.kafka import producer
 from skeet.streams.publishing import Publisher
 from skeet.streams.reading import records_until_end
@@ -246,6 +248,24 @@ def test_a_segment_is_announced_again_after_a_crash_under_the_same_id(settings: 
     ids = [record.event_id for record in records]
     assert len(ids) == 2 * len(archive.segments)
     assert len(set(ids)) == len(archive.segments)
+
+
+@pytest.mark.parametrize("point", [ARCHIVE_BEFORE_MANIFEST, ARCHIVE_AFTER_ANNOUNCED], ids=lambda point: point.name)
+def test_death_while_sealing_leaves_an_archive_that_the_next_process_completes(
+    settings: Settings, point: CrashPoint
+) -> None:
+    publish_trades(settings, 1, 300)
+    with history_running(settings) as store:
+        eventually(lambda: stored_trades(store) == 300, "the history is stored")
+    die_at(point, settings, seal_everything)
+    seal_everything(settings)
+    segments = manifests(settings.archive_dir)
+    assert {segment.proof for segment in segments} == {Proof.CLICKHOUSE}
+    assert all(segment.announced for segment in segments)
+    assert [difference(settings.archive_dir, segment) for segment in segments] == [""] * len(segments)
+    assert sum(segment.records for segment in segments) == 300
+    records = records_until_end(settings, registered_codec(settings), [PLATFORM_EVENTS])
+    assert len({record.event_id for record in records}) == len(segments)
 
 
 def test_one_process_at_a_time_works_on_an_archive(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ def verify(
         bool,
         typer.Option(
             "--deep",
-            help="Also fold all accounts from zero (F), decide every recorded cause again (D), and run strategies again "
-            "along their journals (S).",
+            help="Also fold all accounts from zero (F), decide every recorded cause again (D), run strategies again "
+            "along their journals (S), and make bars again from their trades (B).",
         ),
     ] = False,
 ) -> None:

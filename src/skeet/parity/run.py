@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from skeet.config import Settings
 from skeet.parity.agents import AgentsReplay
+from skeet.parity.bars import check_bars
 from skeet.parity.desk import check_desk, combined
 from skeet.streams.registry import registered_codec
 from skeet.verify.findings import Check, Report
@@ -43,8 +44,17 @@ def verify_deep(settings: Settings, progress: Callable[[int], None] = lambda _: 
         hashes["S"] = combined(replay.run())
     if not agents.compared and not agents.differences:
         agents.not_judged = "no strategy has written a journal"
+    bars = Check(
+        name="B",
+        title="bars made again from the trades they name equal the published ones",
+        covers="what the topics still hold, from the second bar of a series on",
+    )
+    with bars.timed():
+        hashes["B"] = combined(check_bars(settings, codec, bars))
+    if not bars.compared and not bars.differences:
+        bars.not_judged = "no bar was published"
     report = Report(
-        checks=(fold, decisions, agents),
+        checks=(fold, decisions, agents, bars),
         records=records + replay.records_read,
         duration_s=time.perf_counter() - begun,
     )

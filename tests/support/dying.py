@@ -1,0 +1,44 @@
+"""Work done in a process of its own that dies at a crash point, as ``SIGKILL`` would have it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable
+
+from skeet.config import ChaosSettings, Settings
+from skeet.streams.crash_points import CrashPoint, chaos_directory, install
+
+DEADLINE_S = 60.0
+
+
+def die_at(point: CrashPoint, settings: Settings, work: Callable[[Settings], None]) -> None:
+    """Run ``work`` in a new process with the point armed, and require that it died there.
+
+    ``work`` is a function of a module that the new process can import.
+    """
+    armed = settings.model_copy(update={"chaos": ChaosSettings(enabled=True, crash_at=point.name)})
+    process = multiprocessing.get_context("spawn").Process(target=_armed, args=(armed, work))
+    process.start()
+    process.join(DEADLINE_S)
+    assert process.exitcode == -signal.SIGKILL, f"{point.name} was not reached: exit code {process.exitcode}"
+    assert chaos_directory(settings).spent_by(point.name) == process.pid
+
+
+def _armed(settings: Settings, work: Callable[[Settings], None]) -> None:
+    install(settings)
+    work(settings)
+
+
+def seal_everything(settings: Settings) -> None:
+    """What ``skeet archive seal`` does."""
+    from skeet.projections.archive import Keeper
+    from skeet.projections.archive_sealing import Archive
+    from skeet.projections.clickhouse_store import HistoryStore
+    from skeet.streams.registry import registered_codec
+
+    archive = Archive(settings)
+    archive.seal(archive.ranges(), all_of_it=True)
+    store = HistoryStore(settings)
+    archive.prove(lambda: store)
+    archive.announce(Keeper(settings, registered_codec(settings), archive).announce)
