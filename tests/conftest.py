@@ -7,13 +7,13 @@ run is killed.
 from __future__ import annotations
 
 import os
-import secrets
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from clickhouse_process import clickhouse_server
 
 from skeet.config import Settings
 from skeet.local.kafka import KafkaBroker
@@ -63,18 +63,8 @@ def postgres_dsn() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """Address and token of a ClickHouse engine behind its HTTP protocol."""
-    home, port, token = tmp_path_factory.mktemp("clickhouse"), free_port(), secrets.token_urlsafe(16)
-    (home / "token").write_text(token)
-    server = ChildServer(
-        "skeet.local.clickhouse",
-        ["--data", str(home / "engine"), "--port", str(port), "--token-file", str(home / "token")],
-        home,
-    )
-    try:
-        server.start()
-        yield f"http://127.0.0.1:{port}", token
-    finally:
-        server.stop()
+    with clickhouse_server(tmp_path_factory.mktemp("clickhouse")) as place:
+        yield place
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from skeet.local.clickhouse_protocol import (
     code_of,
     decoded,
     encoded,
+    from_file,
     literal,
     negotiated,
     set_statement,
@@ -28,6 +29,24 @@ def test_insert_in_url_takes_the_body_as_rows() -> None:
 def test_insert_with_rows_behind_its_format_is_split() -> None:
     statement = statement_of({}, b"INSERT INTO t FORMAT RowBinary\n\x01\xff\n")
     assert (statement.sql, statement.format, statement.block) == (b"INSERT INTO t ", "RowBinary", b"\x01\xff\n")
+
+
+@pytest.mark.parametrize(
+    ("insert", "expected"),
+    [
+        (b"INSERT INTO t", b"INSERT INTO t FROM INFILE '/x' COMPRESSION 'none'  FORMAT Native"),
+        (
+            b"INSERT INTO t (a) SETTINGS async_insert=0",
+            b"INSERT INTO t (a)  FROM INFILE '/x' COMPRESSION 'none' SETTINGS async_insert=0 FORMAT Native",
+        ),
+        (
+            b"INSERT INTO `settings` (settings)",
+            b"INSERT INTO `settings` (settings) FROM INFILE '/x' COMPRESSION 'none'  FORMAT Native",
+        ),
+    ],
+)
+def test_rows_of_an_insert_are_named_as_a_file_before_its_settings(insert: bytes, expected: bytes) -> None:
+    assert from_file(insert, "/x", "Native") == expected
 
 
 @pytest.mark.parametrize("sql", [b"INSERT INTO t VALUES (1, 'FORMAT x')", b"insert into t select 1"])

@@ -10,8 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import clickhouse_connect
 import psycopg
+import pyarrow as pa
 import pytest
+from clickhouse_connect.driver.exceptions import ClickHouseError
+from clickhouse_process import clickhouse_server
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from small_disks import fill, make_room, mounted
@@ -146,3 +150,38 @@ def _insert_until_refused(dsn: str) -> int:
         number += 1
         assert number < 10_000, "PostgreSQL writes on a full disk"
     return number
+
+
+@pytest.mark.parametrize("how", ["rows", "arrow"])
+def test_clickhouse_on_a_full_disk_refuses_what_it_cannot_keep_and_takes_it_once_when_it_is_repeated(
+    disk: Path, how: str
+) -> None:
+    with clickhouse_server(disk) as (url, token):
+        client = clickhouse_connect.get_client(dsn=url, username="skeet", password=token)
+        client.command(
+            "CREATE TABLE filled (number UInt64, filling String) ENGINE = MergeTree ORDER BY number "
+            "SETTINGS non_replicated_deduplication_window = 100"
+        )
+        _insert_block(client, how, 0)
+        fill(disk)
+        with pytest.raises(ClickHouseError, match="not enough space"):
+            _insert_block(client, how, 1)
+        make_room(disk)
+        _insert_block(client, how, 1)
+        _insert_block(client, how, 1)
+        assert client.query("SELECT count(), uniqExact(number) FROM filled").result_rows == [(2 * ROWS, 2 * ROWS)]
+
+
+ROWS = 2_000
+
+
+def _insert_block(client: Any, how: str, number: int) -> None:
+    settings = {"insert_deduplication_token": f"block-{number}", "insert_deduplicate": 1}
+    numbers = list(range(number * ROWS, (number + 1) * ROWS))
+    fillings = [str(each) * 20 for each in numbers]
+    if how == "arrow":
+        client.insert_arrow(
+            "filled", pa.table({"number": pa.array(numbers, pa.uint64()), "filling": fillings}), settings=settings
+        )
+    else:
+        client.insert("filled", list(zip(numbers, fillings, strict=True)), settings=settings)

@@ -77,6 +77,8 @@ _READ = re.compile(_LEADING_NOISE + rb"\(*\s*(SELECT|WITH)\b", re.IGNORECASE | r
 _KILL = re.compile(_LEADING_NOISE + rb"KILL\s+QUERY\b", re.IGNORECASE | re.DOTALL)
 _FORMAT_OF_DATA = re.compile(rb"\bFORMAT\s+(\w+)[ \t]*(?:\r?\n|;|$)", re.IGNORECASE)
 _FORMAT_AT_END = re.compile(rb"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
+_SETTINGS_AT_END = re.compile(rb"\bSETTINGS\b[^)`\"]*$", re.IGNORECASE)
+"""Behind table and columns, which may be called so and are then quoted or in brackets."""
 _QUERY_ID = re.compile(rb"\bquery_id\s*=\s*('(?:[^'\\]|\\.)*')", re.IGNORECASE)
 _CODE = re.compile(r"Code: (\d+)\.")
 
@@ -226,6 +228,14 @@ def _split_insert(query: bytes, otherwise: str) -> tuple[bytes, str, bytes | Non
     if match is None or not query[match.end() :].strip():
         return query, otherwise, None
     return query[: match.start()], match.group(1).decode(), query[match.end() :]
+
+
+def from_file(insert: bytes, path: str, format_name: str) -> bytes:
+    """The insert (``INSERT INTO t [(columns)] [SETTINGS …]``) with its rows in a file of that format."""
+    match = _SETTINGS_AT_END.search(insert)
+    head, settings = (insert[: match.start()], insert[match.start() :]) if match else (insert, b"")
+    rows = f" FROM INFILE {literal(path)} COMPRESSION 'none' ".encode()
+    return head + rows + settings + f" FORMAT {format_name}".encode()
 
 
 def _explicit_format(query: bytes) -> str:
