@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import psutil
@@ -160,17 +162,27 @@ class Session:
     def _insert(self, statement: Statement) -> Counts:
         """Insert the rows beside a statement.
 
-        As a file that only this process has: the engine's own interface for pushed rows reports an insert as done that
+        As a file for the query to read: the engine's own interface for pushed rows reports an insert as done that
         found its disk full at the end (chdb 4.4), a query tells.
         """
-        handle = os.memfd_create("insert")
-        try:
-            with open(handle, "wb", closefd=False) as file:
-                file.write(statement.block or b"")
-            sql = from_file(statement.sql, f"/proc/self/fd/{handle}", statement.format)
+        with _as_file(statement.block or b"") as path:
+            sql = from_file(statement.sql, path, statement.format)
             return _counts(self._connection.query(sql.decode(), "TabSeparated"))
-        finally:
-            os.close(handle)
+
+
+@contextmanager
+def _as_file(content: bytes) -> Iterator[str]:
+    """The path of a file that holds this; in memory, and of no other process, where the system can do that."""
+    if hasattr(os, "memfd_create"):
+        with open(os.memfd_create("insert"), "wb") as file:
+            file.write(content)
+            file.flush()
+            yield f"/proc/self/fd/{file.fileno()}"
+    else:
+        with NamedTemporaryFile() as named:
+            named.write(content)
+            named.flush()
+            yield named.name
 
 
 def _counts(result: Any) -> Counts:
