@@ -174,7 +174,7 @@ class Session:
 def _as_file(content: bytes) -> Iterator[str]:
     """The path of a file that holds this; in memory, and of no other process, where the system can do that."""
     if hasattr(os, "memfd_create"):
-        with open(os.memfd_create("insert"), "wb") as file:
+        with os.fdopen(os.memfd_create("insert"), "wb") as file:
             file.write(content)
             file.flush()
             yield f"/proc/self/fd/{file.fileno()}"
