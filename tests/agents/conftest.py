@@ -20,7 +20,7 @@ from skeet.streams.kafka import producer
 from skeet.streams.publishing import Publisher
 from skeet.streams.registry import registered_codec
 
-sys.path.insert(0, str(Path(__file__).parent))  # live.py and market_records.py are modules of these tests
+sys.path.insert(0, str(Path(__file__).parent))  # live.py is a module of these tests
 
 from live import environment_of, wait_for
 
