@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
@@ -34,6 +35,7 @@ from skeet.streams.crash_points import (
     reach,
 )
 from skeet.streams.door import RawRecord, dead_letter
+from skeet.streams.hang_guard import HangGuard
 from skeet.streams.kafka import consumer, group_name, producer
 from skeet.streams.publishing import Publisher
 from skeet.streams.topics import topic_name
@@ -49,10 +51,19 @@ FETCH_BYTES = 1024 * 1024
 take the processor from the path of an order."""
 MAX_HELD_BYTES = 48 * 1024 * 1024
 MAX_HELD_RECORDS = 60_000
+COMMIT_HANGS_S = 30.0
+"""A commit that takes longer hangs: after its coordinator was gone for a moment, librdkafka was seen to hold a commit back
+for more than three minutes. The process ends, and its successor repeats the ranges."""
 SWAP_LOOK_S = 2.0
 """How often to look whether a rebuilt database waits to take this one's place."""
 
 log = logger()
+
+
+@cache
+def _commit_guard() -> HangGuard:
+    """One for all sessions: it has a thread."""
+    return HangGuard("commit of positions", COMMIT_HANGS_S)
 
 
 class StoreReplaced(InfrastructureError):
@@ -162,13 +173,12 @@ class HistorySession:
         self._letters.flush()
 
     def _commit(self, entries: Iterable[tuple[Block, int, Mark]]) -> None:
-        self._client.commit(
-            offsets=[
-                TopicPartition(self._prefix + block.topic, block.partition, offset, metadata=mark.to_text())
-                for block, offset, mark in entries
-            ],
-            asynchronous=False,
-        )
+        offsets = [
+            TopicPartition(self._prefix + block.topic, block.partition, offset, metadata=mark.to_text())
+            for block, offset, mark in entries
+        ]
+        with _commit_guard():
+            self._client.commit(offsets=offsets, asynchronous=False)
 
     def _take(self, messages: list[Message]) -> None:
         note_ends(messages, self._progress)

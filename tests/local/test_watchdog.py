@@ -72,6 +72,14 @@ def test_offsets_that_nobody_reads_for_long_are_forgotten_even_when_the_end_stan
     assert forgotten([]) == []
 
 
+def test_samples_that_a_busy_machine_took_far_apart_are_judged_all_the_same() -> None:
+    sparse = [
+        Sample(at_s=20.0 * number, committed={PLACE: 5}, end={PLACE: 5 + 10 * (number + 1)}) for number in range(4)
+    ]
+    assert forgotten(sparse[:3]) == []
+    assert forgotten(sparse) == [PLACE]
+
+
 def test_record_that_came_just_now_proves_nothing() -> None:
     assert stuck(samples(lambda _: 100, lambda t: 101 if t > 18 else 100)) == []
 

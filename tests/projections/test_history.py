@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 from confluent_kafka import TopicPartition
+from dying import exit_code_of, store_history_with_a_commit_that_hangs
 
 from skeet.config import ClickhouseSettings, Settings
 from skeet.core import control, market
@@ -33,6 +34,7 @@ from skeet.projections.sessions import run_sessions
 from skeet.schemas.avro import is_lean
 from skeet.schemas.golden import sample
 from skeet.streams import topics
+from skeet.streams.hang_guard import EXIT_CODE
 from skeet.streams.kafka import consumer, group_name, producer
 from skeet.streams.publishing import Publisher
 from skeet.streams.registry import registered_codec
@@ -234,6 +236,14 @@ def test_a_process_that_died_around_an_insert_leaves_no_hole_and_no_double(setti
     with running(settings):
         eventually(lambda: count_of(store, "trades") >= 1_000)
     assert store.rows("SELECT count(), uniqExact(trade_id), max(log_offset) FROM trades") == [(1_000, 1_000, 999)]
+
+
+def test_a_commit_that_hangs_ends_the_process_and_its_successor_stores_everything_once(settings: Settings) -> None:
+    publish(settings, trades(1, 50))
+    assert exit_code_of(settings, store_history_with_a_commit_that_hangs) == EXIT_CODE
+    with running(settings):
+        store = HistoryStore(settings)
+        eventually(lambda: count_of(store, "trades") == 50)
 
 
 def test_a_store_that_is_away_is_waited_for(settings: Settings) -> None:

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 from collections.abc import Callable
+from typing import Any
 
 from skeet.config import ChaosSettings, Settings
 from skeet.streams.crash_points import CrashPoint, chaos_directory, install
 
 DEADLINE_S = 60.0
+
+
+def exit_code_of(settings: Settings, work: Callable[[Settings], None]) -> int | None:
+    """How a new process ended that did this work; None when it did not end in time."""
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(settings,))
+    process.start()
+    process.join(DEADLINE_S)
+    ended = process.exitcode
+    process.kill()
+    return ended
 
 
 def die_at(point: CrashPoint, settings: Settings, work: Callable[[Settings], None]) -> None:
@@ -28,6 +40,29 @@ def die_at(point: CrashPoint, settings: Settings, work: Callable[[Settings], Non
 def _armed(settings: Settings, work: Callable[[Settings], None]) -> None:
     install(settings)
     work(settings)
+
+
+def store_history_with_a_commit_that_hangs(settings: Settings) -> None:
+    """The ClickHouse projection on a client whose commits never return."""
+    from skeet.process import StopSignal
+    from skeet.projections import history_writer
+    from skeet.projections.clickhouse_store import HistoryStore
+    from skeet.streams.kafka import consumer
+    from skeet.streams.registry import registered_codec
+
+    class Hanging:
+        def __init__(self, *args: Any, **options: Any) -> None:
+            self._client = consumer(*args, **options)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._client, name)
+
+        def commit(self, **_: object) -> None:
+            threading.Event().wait()
+
+    history_writer.consumer = Hanging  # type: ignore[assignment]
+    history_writer.COMMIT_HANGS_S = 0.5
+    history_writer.HistorySession(settings, registered_codec(settings), HistoryStore(settings)).run(StopSignal())
 
 
 def seal_everything(settings: Settings) -> None:

@@ -82,9 +82,9 @@ def forgotten(samples: Sequence[Sample]) -> list[Partition]:
 
 
 def _last(samples: Sequence[Sample], seconds: float) -> list[Sample]:
-    """The newest samples that span so long; none while there are fewer."""
-    window = [sample for sample in samples if sample.at_s >= samples[-1].at_s - seconds - SAMPLE_INTERVAL_S]
-    return window if window and window[-1].at_s - window[0].at_s >= seconds else []
+    """The newest samples that span so long, however far apart a busy machine took them; none while there are fewer."""
+    begins = [number for number, sample in enumerate(samples) if sample.at_s <= samples[-1].at_s - seconds]
+    return list(samples)[begins[-1] :] if begins else []
 
 
 def _earlier(window: Sequence[Sample], seconds: float) -> Sample:
