@@ -153,14 +153,14 @@ def _cells(each: Comparison) -> dict[str, str]:
         "what": f"{each.what}, {each.unit}",
         "baseline": f"{each.baseline_name} {_spread(each.baseline)}",
         "ours": f"{each.our_name} {_spread(each.ours)}",
-        "ratio": f"{each.ratio:.2f}× ({min(each.ratios):.2f}–{max(each.ratios):.2f})",
-        "goal": "" if each.goal is None else f"{sign} {each.goal:g}× {'reached' if each.reached else 'not reached'}",
-        "floor": "" if each.floor is None else f"{sign} {each.floor:g}× {'held' if each.held else 'NOT HELD'}",
+        "ratio": f"{each.ratio:.2f}x ({min(each.ratios):.2f}-{max(each.ratios):.2f})",
+        "goal": "" if each.goal is None else f"{sign} {each.goal:g}x {'reached' if each.reached else 'not reached'}",
+        "floor": "" if each.floor is None else f"{sign} {each.floor:g}x {'held' if each.held else 'NOT HELD'}",
     }
 
 
 def _spread(figures: tuple[float, ...]) -> str:
-    return f"{_number(median(figures))} ({_number(min(figures))}–{_number(max(figures))})"
+    return f"{_number(median(figures))} ({_number(min(figures))}-{_number(max(figures))})"
 
 
 def _number(value: float) -> str:
