@@ -1,0 +1,237 @@
+"""Avro's primitive values read from a buffer, for the generated kernels.
+
+**Bounds.** Compiled code checks none by itself: a read beyond the buffer is a crash, or somebody else's bytes. So everything
+here takes ``end``, looks before it reads, and answers ``FAIL`` as the next position when it may not read or finds anything
+unusual. ``FAIL`` is beyond every end: whatever is read after it fails too, so a kernel asks only once per record whether it
+arrived exactly at the record's end. What fails here is given to the codec of single records, which has the last word.
+"""
+
+# numba takes types from what the arithmetic is made of: int64 with uint64 would become a float, hence the conversions.
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from skeet.core.values import AMOUNT_SCALE
+from skeet.schemas.codec import HEADER, MAX_RECORD_BYTES
+from skeet.schemas.columns.machine import load_byte, load_double, load_word, trailing_zeros
+
+FAIL = 1 << 62
+"""No position in any buffer."""
+FEW_KEYS = 64
+"""Keys of a map are compared with one another up to here; more are left to the codec of single records."""
+HEADER_BYTES = HEADER.size
+HIGHEST_HALF = (10**38) >> 64
+LOWEST_HALF = (10**38) & (2**64 - 1)
+"""10^38 in two halves: decimals end before it."""
+STOP_BITS = np.uint64(0x8080808080808080)
+assert AMOUNT_SCALE < 38
+
+compiled: Any = njit(nogil=True, error_model="numpy")
+
+
+@compiled  # type: ignore[untyped-decorator]
+def open_record(buffer: Any, start: int, length: int, schema_id: int, trusted: bool) -> tuple[int, int]:
+    """Where the body begins and where it ends, after a header of exactly this schema id; ``(FAIL, -1)`` for any other."""
+    if start < 0 or length < HEADER_BYTES or length > buffer.size - start:
+        return FAIL, -1
+    if length > MAX_RECORD_BYTES and not trusted:
+        return FAIL, -1
+    found = np.int64(0)
+    for at in range(1, HEADER_BYTES):
+        found = found << 8 | np.int64(load_byte(buffer, start + at))
+    if load_byte(buffer, start) != 0 or found != schema_id:
+        return FAIL, -1
+    return start + HEADER_BYTES, start + length
+
+
+@compiled  # type: ignore[untyped-decorator]
+def read_long(buffer: Any, p: int, end: int) -> tuple[int, int]:
+    """A zigzag varint of at most ten bytes and 64 bits."""
+    if p >= end:
+        return 0, FAIL
+    word = np.uint64(load_byte(buffer, p))
+    if word < 128:
+        return _unzigzag(word), p + 1
+    if end - p >= 10:
+        return _read_long_of_words(buffer, p)
+    return _read_long_bytewise(buffer, p, end)
+
+
+@compiled  # type: ignore[untyped-decorator]
+def _unzigzag(word: Any) -> int:
+    return np.int64(word >> np.uint64(1)) ^ -np.int64(word & np.uint64(1))
+
+
+@compiled  # type: ignore[untyped-decorator]
+def _read_long_bytewise(buffer: Any, p: int, end: int) -> tuple[int, int]:
+    word, shift = np.uint64(0), np.uint64(0)
+    while p < end and shift < 63:
+        byte = np.uint64(load_byte(buffer, p))
+        p += 1
+        word |= (byte & np.uint64(0x7F)) << shift
+        if byte < 128:
+            return _unzigzag(word), p
+        shift += np.uint64(7)
+    return 0, FAIL
+
+
+@compiled  # type: ignore[untyped-decorator]
+def _read_long_of_words(buffer: Any, p: int) -> tuple[int, int]:
+    """The same where ten bytes may be read: eight at a time. The caller has seen to that."""
+    word = load_word(buffer, p)
+    stops = ~word & STOP_BITS
+    if stops != 0:
+        taken = (trailing_zeros(stops) >> 3) + 1
+        return _unzigzag(_packed(word & (stops ^ (stops - np.uint64(1))))), p + taken
+    ninth, tenth = np.uint64(load_byte(buffer, p + 8)), np.uint64(load_byte(buffer, p + 9))
+    packed = _packed(word) | (ninth & np.uint64(0x7F)) << np.uint64(56)
+    if ninth < 128:
+        return _unzigzag(packed), p + 9
+    if tenth > 1:
+        return 0, FAIL
+    return _unzigzag(packed | tenth << np.uint64(63)), p + 10
+
+
+@compiled  # type: ignore[untyped-decorator]
+def _packed(word: Any) -> Any:
+    """Eight times seven bits without the gaps between them."""
+    word &= np.uint64(0x7F7F7F7F7F7F7F7F)
+    word = (word & np.uint64(0x007F007F007F007F)) | (word & np.uint64(0x7F007F007F007F00)) >> np.uint64(1)
+    word = (word & np.uint64(0x00003FFF00003FFF)) | (word & np.uint64(0x3FFF00003FFF0000)) >> np.uint64(2)
+    return (word & np.uint64(0x000000000FFFFFFF)) | (word & np.uint64(0x0FFFFFFF00000000)) >> np.uint64(4)
+
+
+@compiled  # type: ignore[untyped-decorator]
+def read_index(buffer: Any, p: int, end: int, count: int) -> tuple[int, int]:
+    """A symbol or a union's branch: a long of 0 to ``count - 1``."""
+    index, p = read_long(buffer, p, end)
+    return (index, p) if 0 <= index < count else (0, FAIL)
+
+
+@compiled  # type: ignore[untyped-decorator]
+def read_boolean(buffer: Any, p: int, end: int) -> tuple[int, int]:
+    """One byte, 0 or 1."""
+    if p >= end or load_byte(buffer, p) > 1:
+        return 0, FAIL
+    return load_byte(buffer, p), p + 1
+
+
+@compiled  # type: ignore[untyped-decorator]
+def read_double(buffer: Any, p: int, end: int) -> tuple[float, int]:
+    """Eight bytes, as they are."""
+    if end - p < 8:
+        return 0.0, FAIL
+    return load_double(buffer, p), p + 8
+
+
+@compiled  # type: ignore[untyped-decorator]
+def read_bytes(buffer: Any, p: int, end: int) -> tuple[int, int, int]:
+    """Start, length, next position: the bytes stay where they are."""
+    length, p = read_long(buffer, p, end)
+    if length < 0 or length > end - p:
+        return 0, 0, FAIL
+    return p, length, p + length
+
+
+@compiled  # type: ignore[untyped-decorator]
+def read_text(buffer: Any, p: int, end: int) -> tuple[int, int, int]:
+    """As :func:`read_bytes`, of UTF-8."""
+    start, length, p = read_bytes(buffer, p, end)
+    return (start, length, p) if is_utf8(buffer, start, start + length) else (0, 0, FAIL)
+
+
+@compiled  # type: ignore[untyped-decorator]
+def is_utf8(buffer: Any, p: int, end: int) -> bool:
+    """Whether the bytes are UTF-8 as Python reads it: no surrogate, no longer form than needed, nothing past U+10FFFF."""
+    while end - p >= 8 and load_word(buffer, p) & STOP_BITS == 0:
+        p += 8
+    while p < end:
+        first = load_byte(buffer, p)
+        if first < 0x80:
+            p += 1
+            continue
+        more, lowest, highest = _sequence(first)
+        if more == 0 or end - p <= more or not lowest <= load_byte(buffer, p + 1) <= highest:
+            return False
+        for at in range(p + 2, p + 1 + more):
+            if load_byte(buffer, at) >> 6 != 2:
+                return False
+        p += 1 + more
+    return True
+
+
+@compiled  # type: ignore[untyped-decorator]
+def _sequence(first: int) -> tuple[int, int, int]:
+    """Bytes that follow this first one (0: none may), and the range of the next (Unicode's table 3-7)."""
+    if first < 0xC2 or first > 0xF4:
+        return 0, 0, 0
+    if first < 0xE0:
+        return 1, 0x80, 0xBF
+    if first < 0xF0:
+        return 2, 0xA0 if first == 0xE0 else 0x80, 0x9F if first == 0xED else 0xBF
+    return 3, 0x90 if first == 0xF0 else 0x80, 0x8F if first == 0xF4 else 0xBF
+
+
+@compiled  # type: ignore[untyped-decorator]
+def read_decimal(buffer: Any, p: int, end: int) -> tuple[int, int, int]:
+    """High and low half of an unscaled number of at most 16 bytes and 38 digits, in two's complement; next position."""
+    start, length, p = read_bytes(buffer, p, end)
+    if p == FAIL or length > 16:
+        return 0, 0, FAIL
+    low = high = np.uint64(0)
+    if length > 0 and load_byte(buffer, start) >= 128:
+        low = high = ~np.uint64(0)
+    for at in range(start, start + length):
+        high = high << np.uint64(8) | low >> np.uint64(56)
+        low = low << np.uint64(8) | np.uint64(load_byte(buffer, at))
+    if _has_39_digits(high, low):
+        return 0, 0, FAIL
+    return np.int64(high), np.int64(low), p
+
+
+@compiled  # type: ignore[untyped-decorator]
+def _has_39_digits(high: Any, low: Any) -> bool:
+    if np.int64(high) < 0:
+        low = ~low + np.uint64(1)
+        high = ~high + np.uint64(low == 0)
+    if high == np.uint64(HIGHEST_HALF):
+        return low >= np.uint64(LOWEST_HALF)
+    return high > np.uint64(HIGHEST_HALF)
+
+
+@compiled  # type: ignore[untyped-decorator]
+def read_count(buffer: Any, p: int, end: int, least_bytes: int, room: int) -> tuple[int, int]:
+    """Items of a list's next block, 0 at its end. No more than the bytes left can hold, nor than there is room for."""
+    count, p = read_long(buffer, p, end)
+    if count < 0 or count > (end - p) // least_bytes or count > room:
+        return (0, p) if count == 0 else (0, FAIL)
+    return count, p
+
+
+@compiled  # type: ignore[untyped-decorator]
+def has_repeated_key(buffer: Any, starts: Any, lengths: Any, first: int, last: int) -> bool:
+    """Whether two keys of a map are equal, or there are too many to look; of equal ones a single record has the last."""
+    if last - first > FEW_KEYS:
+        return True
+    for one in range(first, last):
+        for other in range(first, one):
+            if lengths[one] == lengths[other] and same_bytes(buffer, starts[one], buffer, starts[other], lengths[one]):
+                return True
+    return False
+
+
+@compiled  # type: ignore[untyped-decorator]
+def same_bytes(buffer: Any, p: int, other: Any, q: int, count: int) -> bool:
+    """Whether so many bytes are equal; the caller has looked at the bounds."""
+    while count >= 8:
+        if load_word(buffer, p) != load_word(other, q):
+            return False
+        p, q, count = p + 8, q + 8, count - 8
+    for at in range(count):
+        if load_byte(buffer, p + at) != load_byte(other, q + at):
+            return False
+    return True
