@@ -11,13 +11,10 @@ from collections.abc import Iterator
 
 from skeet.schemas.columns.plan import KEY, Field, Kind, Plan, Table
 
-IMPORTS = """\
-from skeet.schemas.columns.keying import read_keyed
-from skeet.schemas.columns.reading import (
-    FAIL, has_repeated_key, open_record, read_boolean, read_bytes, read_count, read_decimal, read_double, read_index,
-    read_long, read_text,
-)
-"""
+NAMES = (
+    "FAIL", "has_repeated_key", "open_record", "read_boolean", "read_bytes", "read_count", "read_decimal", "read_double",
+    "read_index", "read_long", "read_text",
+)  # fmt: skip
 FIXED = ("buffer", "starts", "lengths", "schema_id", "trusted_from", "marks", "counts")
 """Arguments of every kernel: the bytes; where records start and how long they are; the id that they must have; where in the
 buffer records begin that our own codec wrote; a byte per record, 0 when it is good; rows of each table."""
@@ -34,9 +31,17 @@ def blocks(plan: Plan) -> tuple[str, ...]:
     return tuple(f"t{table.number}_{block}" for table in plan.tables for block in table.blocks)
 
 
-def decoder_source(plan: Plan) -> str:
-    """The module's text; its function is ``decode`` and returns how many records are not good."""
-    return IMPORTS + "\n\n" + "\n".join(_decode(plan)) + "\n"
+def decoder_source(plan: Plan, *, hot: bool) -> str:
+    """The module's text; its function is ``decode`` and returns how many records are not good.
+
+    ``hot`` kernels contain what they would else call.
+    """
+    names = ", ".join(NAMES)
+    if hot:
+        imports = f"from skeet.schemas.columns.keying import read_keyed\nfrom skeet.schemas.columns.reading import {names}"
+    else:
+        imports = f"from skeet.schemas.columns.called import read_keyed, {names}"
+    return f"{imports}\n\n\n" + "\n".join(_decode(plan)) + "\n"
 
 
 def _decode(plan: Plan) -> Iterator[str]:

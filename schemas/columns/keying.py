@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from skeet.schemas.columns.interning import NO_ID
-from skeet.schemas.columns.machine import copy, load_byte, load_word
-from skeet.schemas.columns.reading import FAIL, compiled, is_utf8, read_bytes, same_bytes
+from skeet.schemas.columns.machine import copy, inlined, load_word
+from skeet.schemas.columns.reading import FAIL, is_utf8, read_bytes, same_bytes, short_word
 
 PROBES = 64
 """Places that a text may be at; one that finds none of them free gets no id. It bounds what chosen texts can cost."""
@@ -18,7 +18,7 @@ FACTOR = np.uint64(0x9E3779B97F4A7C15)
 """2^64 over the golden ratio, an odd number whose products differ in their upper bits."""
 
 
-@compiled  # type: ignore[untyped-decorator]
+@inlined
 def read_keyed(
     buffer: Any, p: int, end: int, places: Any, pool: Any, ends: Any, counts: Any
 ) -> tuple[int, int, int, int]:
@@ -52,19 +52,18 @@ def read_keyed(
     return number, start, length, p
 
 
-@compiled  # type: ignore[untyped-decorator]
+@inlined
 def _hashed(buffer: Any, p: int, count: int) -> Any:
-    word = np.uint64(count) * FACTOR
-    while count >= 8:
-        word = _mixed(word ^ load_word(buffer, p))
-        p, count = p + 8, count - 8
-    rest = np.uint64(0)
-    for at in range(count):
-        rest = rest << np.uint64(8) | np.uint64(load_byte(buffer, p + at))
-    return _mixed(word ^ rest)
+    if count < 8:
+        return _mixed(short_word(buffer, p, count) ^ np.uint64(count) * FACTOR)
+    last = p + count - 8
+    word = _mixed(load_word(buffer, last) ^ np.uint64(count) * FACTOR)
+    for at in range(p, last, 8):
+        word = _mixed(word ^ load_word(buffer, at))
+    return word
 
 
-@compiled  # type: ignore[untyped-decorator]
+@inlined
 def _mixed(word: Any) -> Any:
     word *= FACTOR
     return word ^ word >> np.uint64(29)

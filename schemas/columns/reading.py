@@ -13,11 +13,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from skeet.core.values import AMOUNT_SCALE
 from skeet.schemas.codec import HEADER, MAX_RECORD_BYTES
-from skeet.schemas.columns.machine import load_byte, load_double, load_word, trailing_zeros
+from skeet.schemas.columns.machine import called, inlined, load_byte, load_double, load_word, trailing_zeros
 
 FAIL = 1 << 62
 """No position in any buffer."""
@@ -28,12 +26,9 @@ HIGHEST_HALF = (10**38) >> 64
 LOWEST_HALF = (10**38) & (2**64 - 1)
 """10^38 in two halves: decimals end before it."""
 STOP_BITS = np.uint64(0x8080808080808080)
-assert AMOUNT_SCALE < 38
-
-compiled: Any = njit(nogil=True, error_model="numpy")
 
 
-@compiled  # type: ignore[untyped-decorator]
+@inlined
 def open_record(buffer: Any, start: int, length: int, schema_id: int, trusted: bool) -> tuple[int, int]:
     """Where the body begins and where it ends, after a header of exactly this schema id; ``(FAIL, -1)`` for any other."""
     if start < 0 or length < HEADER_BYTES or length > buffer.size - start:
@@ -48,7 +43,7 @@ def open_record(buffer: Any, start: int, length: int, schema_id: int, trusted: b
     return start + HEADER_BYTES, start + length
 
 
-@compiled  # type: ignore[untyped-decorator]
+@inlined
 def read_long(buffer: Any, p: int, end: int) -> tuple[int, int]:
     """A zigzag varint of at most ten bytes and 64 bits."""
     if p >= end:
@@ -61,12 +56,12 @@ def read_long(buffer: Any, p: int, end: int) -> tuple[int, int]:
     return _read_long_bytewise(buffer, p, end)
 
 
-@compiled  # type: ignore[untyped-decorator]
+@inlined
 def _unzigzag(word: Any) -> int:
     return np.int64(word >> np.uint64(1)) ^ -np.int64(word & np.uint64(1))
 
 
-@compiled  # type: ignore[untyped-decorator]
+@called
 def _read_long_bytewise(buffer: Any, p: int, end: int) -> tuple[int, int]:
     word, shift = np.uint64(0), np.uint64(0)
     while p < end and shift < 63:
@@ -79,7 +74,7 @@ def _read_long_bytewise(buffer: Any, p: int, end: int) -> tuple[int, int]:
     return 0, FAIL
 
 
-@compiled  # type: ignore[untyped-decorator]
+@inlined
 def _read_long_of_words(buffer: Any, p: int) -> tuple[int, int]:
     """The same where ten bytes may be read: eight at a time. The caller has seen to that."""
     word = load_word(buffer, p)
@@ -96,7 +91,7 @@ def _read_long_of_words(buffer: Any, p: int) -> tuple[int, int]:
     return _unzigzag(packed | tenth << np.uint64(63)), p + 10
 
 
-@compiled  # type: ignore[untyped-decorator]
+@inlined
 def _packed(word: Any) -> Any:
     """Eight times seven bits without the gaps between them."""
     word &= np.uint64(0x7F7F7F7F7F7F7F7F)
@@ -105,14 +100,14 @@ def _packed(word: Any) -> Any:
     return (word & np.uint64(0x000000000FFFFFFF)) | (word & np.uint64(0x0FFFFFFF00000000)) >> np.uint64(4)
 
 
-@compiled  # type: ignore[untyped-decorator]
+@inlined
 def read_index(buffer: Any, p: int, end: int, count: int) -> tuple[int, int]:
     """A symbol or a union's branch: a long of 0 to ``count - 1``."""
     index, p = read_long(buffer, p, end)
     return (index, p) if 0 <= index < count else (0, FAIL)
 
 
-@compiled  # type: ignore[untyped-decorator]
+@inlined
 def read_boolean(buffer: Any, p: int, end: int) -> tuple[int, int]:
     """One byte, 0 or 1."""
     if p >= end or load_byte(buffer, p) > 1:
@@ -120,7 +115,7 @@ def read_boolean(buffer: Any, p: int, end: int) -> tuple[int, int]:
     return load_byte(buffer, p), p + 1
 
 
-@compiled  # type: ignore[untyped-decorator]
+@inlined
 def read_double(buffer: Any, p: int, end: int) -> tuple[float, int]:
     """Eight bytes, as they are."""
     if end - p < 8:
@@ -128,7 +123,7 @@ def read_double(buffer: Any, p: int, end: int) -> tuple[float, int]:
     return load_double(buffer, p), p + 8
 
 
-@compiled  # type: ignore[untyped-decorator]
+@inlined
 def read_bytes(buffer: Any, p: int, end: int) -> tuple[int, int, int]:
     """Start, length, next position: the bytes stay where they are."""
     length, p = read_long(buffer, p, end)
@@ -137,18 +132,44 @@ def read_bytes(buffer: Any, p: int, end: int) -> tuple[int, int, int]:
     return p, length, p + length
 
 
-@compiled  # type: ignore[untyped-decorator]
+@inlined
 def read_text(buffer: Any, p: int, end: int) -> tuple[int, int, int]:
     """As :func:`read_bytes`, of UTF-8."""
     start, length, p = read_bytes(buffer, p, end)
     return (start, length, p) if is_utf8(buffer, start, start + length) else (0, 0, FAIL)
 
 
-@compiled  # type: ignore[untyped-decorator]
+@inlined
 def is_utf8(buffer: Any, p: int, end: int) -> bool:
     """Whether the bytes are UTF-8 as Python reads it: no surrogate, no longer form than needed, nothing past U+10FFFF."""
-    while end - p >= 8 and load_word(buffer, p) & STOP_BITS == 0:
+    return is_ascii(buffer, p, end) or _is_wide_utf8(buffer, p, end)
+
+
+@inlined
+def is_ascii(buffer: Any, p: int, end: int) -> bool:
+    """Whether all bytes are below 128; eight at a time, the last eight perhaps twice."""
+    if end - p < 8:
+        return short_word(buffer, p, end - p) & STOP_BITS == 0
+    seen = load_word(buffer, end - 8)
+    while end - p > 8:
+        seen |= load_word(buffer, p)
         p += 8
+    return seen & STOP_BITS == 0
+
+
+@inlined
+def short_word(buffer: Any, p: int, count: int) -> Any:
+    """Fewer than eight bytes as a number, the first the lowest."""
+    if buffer.size - p >= 8:
+        return load_word(buffer, p) & ~(~np.uint64(0) << np.uint64(8 * count))
+    word = np.uint64(0)
+    for at in range(count):
+        word |= np.uint64(load_byte(buffer, p + at)) << np.uint64(8 * at)
+    return word
+
+
+@called
+def _is_wide_utf8(buffer: Any, p: int, end: int) -> bool:
     while p < end:
         first = load_byte(buffer, p)
         if first < 0x80:
@@ -164,7 +185,7 @@ def is_utf8(buffer: Any, p: int, end: int) -> bool:
     return True
 
 
-@compiled  # type: ignore[untyped-decorator]
+@called
 def _sequence(first: int) -> tuple[int, int, int]:
     """Bytes that follow this first one (0: none may), and the range of the next (Unicode's table 3-7)."""
     if first < 0xC2 or first > 0xF4:
@@ -176,7 +197,7 @@ def _sequence(first: int) -> tuple[int, int, int]:
     return 3, 0x90 if first == 0xF0 else 0x80, 0x8F if first == 0xF4 else 0xBF
 
 
-@compiled  # type: ignore[untyped-decorator]
+@inlined
 def read_decimal(buffer: Any, p: int, end: int) -> tuple[int, int, int]:
     """High and low half of an unscaled number of at most 16 bytes and 38 digits, in two's complement; next position."""
     start, length, p = read_bytes(buffer, p, end)
@@ -193,7 +214,7 @@ def read_decimal(buffer: Any, p: int, end: int) -> tuple[int, int, int]:
     return np.int64(high), np.int64(low), p
 
 
-@compiled  # type: ignore[untyped-decorator]
+@called
 def _has_39_digits(high: Any, low: Any) -> bool:
     if np.int64(high) < 0:
         low = ~low + np.uint64(1)
@@ -203,7 +224,7 @@ def _has_39_digits(high: Any, low: Any) -> bool:
     return high > np.uint64(HIGHEST_HALF)
 
 
-@compiled  # type: ignore[untyped-decorator]
+@inlined
 def read_count(buffer: Any, p: int, end: int, least_bytes: int, room: int) -> tuple[int, int]:
     """Items of a list's next block, 0 at its end. No more than the bytes left can hold, nor than there is room for."""
     count, p = read_long(buffer, p, end)
@@ -212,7 +233,7 @@ def read_count(buffer: Any, p: int, end: int, least_bytes: int, room: int) -> tu
     return count, p
 
 
-@compiled  # type: ignore[untyped-decorator]
+@called
 def has_repeated_key(buffer: Any, starts: Any, lengths: Any, first: int, last: int) -> bool:
     """Whether two keys of a map are equal, or there are too many to look; of equal ones a single record has the last."""
     if last - first > FEW_KEYS:
@@ -224,14 +245,13 @@ def has_repeated_key(buffer: Any, starts: Any, lengths: Any, first: int, last: i
     return False
 
 
-@compiled  # type: ignore[untyped-decorator]
+@inlined
 def same_bytes(buffer: Any, p: int, other: Any, q: int, count: int) -> bool:
     """Whether so many bytes are equal; the caller has looked at the bounds."""
-    while count >= 8:
-        if load_word(buffer, p) != load_word(other, q):
+    if count < 8:
+        return short_word(buffer, p, count) == short_word(other, q, count)
+    last = count - 8
+    for at in range(0, last, 8):
+        if load_word(buffer, p + at) != load_word(other, q + at):
             return False
-        p, q, count = p + 8, q + 8, count - 8
-    for at in range(count):
-        if load_byte(buffer, p + at) != load_byte(other, q + at):
-            return False
-    return True
+    return load_word(buffer, p + last) == load_word(other, q + last)
