@@ -73,10 +73,8 @@ def _table(plan: Plan, table: Table, indent: str) -> Iterator[str]:
 
 
 def _optional(plan: Plan, table: Table, field: Field, indent: str) -> Iterator[str]:
-    # The flag's row comes after those of the value itself.
-    flag = field.at["flags"] + (field.kind is Kind.BOOLEAN)
     yield f"{indent}there, p = read_index(buffer, p, end, 2)"
-    yield f"{indent}t{table.number}_flags[{flag}, r{table.number}] = there"
+    yield f"{indent}t{table.number}_flags[{field.flag_at}, r{table.number}] = there"
     yield f"{indent}if there:"
     yield from _field(plan, table, field, indent + "    ")
     yield f"{indent}else:"

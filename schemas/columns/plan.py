@@ -79,6 +79,11 @@ class Field:
     scale: int = 0
     child: int = 0
 
+    @property
+    def flag_at(self) -> int:
+        """The row of ``flags`` that says whether an optional value is there: after that of the value itself."""
+        return self.at["flags"] + (self.kind is Kind.BOOLEAN)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
