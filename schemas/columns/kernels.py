@@ -10,7 +10,8 @@ from numba import types
 from skeet.core.record import Event
 from skeet.schemas.avro import is_lean
 from skeet.schemas.columns.compiling import compiled
-from skeet.schemas.columns.generating import decoder_source
+from skeet.schemas.columns.decoder_source import decoder_source
+from skeet.schemas.columns.encoder_source import encoder_source
 from skeet.schemas.columns.plan import Plan, plan_of
 
 BYTES = types.Array(types.uint8, 1, "C", readonly=True)
@@ -26,6 +27,15 @@ def decoder_of(event_class: type[Event]) -> Any:
     fixed = (BYTES, POSITIONS, POSITIONS, types.int64, types.int64, types.uint8[::1], types.int64[::1])
     signature = types.int64(*fixed, *(INTERN_TABLE * len(plan.keyed)), *_blocks(plan))
     return compiled(decoder_source(plan, hot=is_lean(event_class)), "decode", signature)
+
+
+@cache
+def encoder_of(event_class: type[Event]) -> Any:
+    """The kernel that writes records of this class."""
+    plan = plan_of(event_class)
+    fixed = (types.uint8[::1], types.int64[::1], types.int64[::1], types.int64, BYTES)
+    source = encoder_source(plan, hot=is_lean(event_class))
+    return compiled(source, "encode", types.int64(*fixed, *_blocks(plan)))
 
 
 def _blocks(plan: Plan) -> tuple[Any, ...]:

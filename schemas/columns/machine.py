@@ -70,7 +70,7 @@ def _storer(scalar: Any) -> Any:
 
 
 load_byte, load_word, load_double = _loader(types.uint8), _loader(types.uint64), _loader(types.float64)
-store_byte, store_double = _storer(types.uint8), _storer(types.float64)
+store_byte, store_word, store_double = _storer(types.uint8), _storer(types.uint64), _storer(types.float64)
 
 
 @intrinsic
@@ -86,11 +86,16 @@ def copy(typing: Any, out: Any, at: Any, source: Any, start: Any, count: Any) ->
     return types.void(out, types.int64, source, types.int64, types.int64), generate
 
 
-@intrinsic
-def trailing_zeros(typing: Any, word: Any) -> Any:
-    """Zero bits below the lowest set one; the word is not 0."""
+def _zero_counter(name: str) -> Any:
+    """Counts zero bits of a word that is not 0."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+    def count(typing: Any, word: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return getattr(builder, name)(arguments[0], ir.Constant(ir.IntType(1), 1))
 
-    return types.int64(types.uint64), generate
+        return types.int64(types.uint64), generate
+
+    return intrinsic(count)
+
+
+trailing_zeros, leading_zeros = _zero_counter("cttz"), _zero_counter("ctlz")

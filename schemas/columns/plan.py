@@ -80,6 +80,24 @@ class Field:
     child: int = 0
 
     @property
+    def parts(self) -> tuple[tuple[str, int], ...]:
+        """Block and row of each part, in the order in which kernels read and write them; of a keyed text the id first."""
+        match self.kind:
+            case Kind.LONG | Kind.LIST | Kind.MAP:
+                found = [("longs", 0)]
+            case Kind.DECIMAL:
+                found = [("longs", 0), ("longs", 1)]
+            case Kind.DOUBLE:
+                found = [("doubles", 0)]
+            case Kind.BOOLEAN:
+                found = [("flags", 0)]
+            case Kind.ENUM:
+                found = [("ints", 0)]
+            case Kind.TEXT | Kind.BYTES:
+                found = [*([("ints", 1)] if self.keyed else []), ("longs", 0), ("ints", 0)]
+        return tuple((block, self.at[block] + more) for block, more in found)
+
+    @property
     def flag_at(self) -> int:
         """The row of ``flags`` that says whether an optional value is there: after that of the value itself."""
         return self.at["flags"] + (self.kind is Kind.BOOLEAN)

@@ -209,13 +209,14 @@ def read_decimal(buffer: Any, p: int, end: int) -> tuple[int, int, int]:
     for at in range(start, start + length):
         high = high << np.uint64(8) | low >> np.uint64(56)
         low = low << np.uint64(8) | np.uint64(load_byte(buffer, at))
-    if _has_39_digits(high, low):
+    if has_39_digits(high, low):
         return 0, 0, FAIL
     return np.int64(high), np.int64(low), p
 
 
 @called
-def _has_39_digits(high: Any, low: Any) -> bool:
+def has_39_digits(high: Any, low: Any) -> bool:
+    """Whether a number of two unsigned halves in two's complement is 10^38 or more, by its absolute value."""
     if np.int64(high) < 0:
         low = ~low + np.uint64(1)
         high = ~high + np.uint64(low == 0)

@@ -82,21 +82,7 @@ def _optional(plan: Plan, table: Table, field: Field, indent: str) -> Iterator[s
 
 
 def _targets(table: Table, field: Field) -> list[str]:
-    """Where the parts of a column are stored, in the order in which its reader gives them."""
-    match field.kind:
-        case Kind.LONG | Kind.LIST | Kind.MAP:
-            parts = [("longs", 0)]
-        case Kind.DECIMAL:
-            parts = [("longs", 0), ("longs", 1)]
-        case Kind.DOUBLE:
-            parts = [("doubles", 0)]
-        case Kind.BOOLEAN:
-            parts = [("flags", 0)]
-        case Kind.ENUM:
-            parts = [("ints", 0)]
-        case Kind.TEXT | Kind.BYTES:
-            parts = [*([("ints", 1)] if field.keyed else []), ("longs", 0), ("ints", 0)]
-    return [f"t{table.number}_{block}[{field.at[block] + more}, r{table.number}]" for block, more in parts]
+    return [f"t{table.number}_{block}[{row}, r{table.number}]" for block, row in field.parts]
 
 
 def _field(plan: Plan, table: Table, field: Field, indent: str) -> Iterator[str]:
