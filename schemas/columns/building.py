@@ -36,8 +36,8 @@ class OptionalValues:
 
 
 Value: TypeAlias = (
-    npt.NDArray[Any] | int | float | str | bytes | Decimal | None | Sequence[str] | Sequence[bytes] | Sequence[Decimal]
-    | TextColumn | DecimalColumn | ListValues | OptionalValues
+    npt.NDArray[Any] | int | float | str | bytes | Decimal | Sequence[str] | Sequence[bytes] | Sequence[Decimal]
+    | TextColumn | DecimalColumn | ListValues | OptionalValues | None
 )  # fmt: skip
 """What a column can be made of: an array or sequence with a value per row, or one value for all rows. Symbols are given as
 their numbers, or one by name; decimals as such or as a :class:`DecimalColumn`; None for an optional column without values."""
@@ -135,7 +135,9 @@ class _Builder:
                 self.decimals(table, column, content)
             case Kind.ENUM if isinstance(content, str):
                 if content not in column.symbols:
-                    raise InvalidInput(f"{self.where(column)}: {content!r}; expected one of {', '.join(column.symbols)}")
+                    raise InvalidInput(
+                        f"{self.where(column)}: {content!r}; expected one of {', '.join(column.symbols)}"
+                    )
                 self.put(table, column, *column.parts[0], column.symbols.index(content), np.int32)
             case Kind.LONG | Kind.DOUBLE | Kind.BOOLEAN | Kind.ENUM:
                 widths = {Kind.LONG: np.int64, Kind.DOUBLE: np.float64, Kind.BOOLEAN: np.uint8, Kind.ENUM: np.int32}

@@ -5,10 +5,8 @@ Kernels of full events (orders, reports, controls) are made of these: there are 
 
 from __future__ import annotations
 
-from typing import Any
-
 from skeet.schemas.columns import keying, reading, writing
-from skeet.schemas.columns.machine import called
+from skeet.schemas.columns.machine import Array, Whole, called
 from skeet.schemas.columns.reading import FAIL, has_repeated_key, open_record
 
 __all__ = [
@@ -46,62 +44,62 @@ _write_text, _write_decimal = writing.write_text, writing.write_decimal
 
 
 @called
-def read_long(buffer: Any, p: int, end: int) -> tuple[int, int]:
+def read_long(buffer: Array, p: Whole, end: Whole) -> tuple[Whole, Whole]:
     return _long(buffer, p, end)
 
 
 @called
-def read_index(buffer: Any, p: int, end: int, count: int) -> tuple[int, int]:
+def read_index(buffer: Array, p: Whole, end: Whole, count: Whole) -> tuple[Whole, Whole]:
     return _index(buffer, p, end, count)
 
 
 @called
-def read_bytes(buffer: Any, p: int, end: int) -> tuple[int, int, int]:
+def read_bytes(buffer: Array, p: Whole, end: Whole) -> tuple[Whole, Whole, Whole]:
     return _bytes(buffer, p, end)
 
 
 @called
-def read_text(buffer: Any, p: int, end: int) -> tuple[int, int, int]:
+def read_text(buffer: Array, p: Whole, end: Whole) -> tuple[Whole, Whole, Whole]:
     return _text(buffer, p, end)
 
 
 @called
-def read_decimal(buffer: Any, p: int, end: int) -> tuple[int, int, int]:
+def read_decimal(buffer: Array, p: Whole, end: Whole) -> tuple[Whole, Whole, Whole]:
     return _decimal(buffer, p, end)
 
 
 @called
-def read_count(buffer: Any, p: int, end: int, least_bytes: int, room: int) -> tuple[int, int]:
+def read_count(buffer: Array, p: Whole, end: Whole, least_bytes: Whole, room: Whole) -> tuple[Whole, Whole]:
     return _count(buffer, p, end, least_bytes, room)
 
 
 @called
 def read_keyed(
-    buffer: Any, p: int, end: int, places: Any, pool: Any, ends: Any, counts: Any
-) -> tuple[int, int, int, int]:
+    buffer: Array, p: Whole, end: Whole, places: Array, pool: Array, ends: Array, counts: Array
+) -> tuple[Whole, Whole, Whole, Whole]:
     return _keyed(buffer, p, end, places, pool, ends, counts)
 
 
 @called
-def write_long(out: Any, q: int, value: int) -> int:
+def write_long(out: Array, q: Whole, value: Whole) -> Whole:
     return _write_long(out, q, value)
 
 
 @called
-def write_index(out: Any, q: int, index: int, count: int) -> int:
+def write_index(out: Array, q: Whole, index: Whole, count: Whole) -> Whole:
     return _write_index(out, q, index, count)
 
 
 @called
-def write_bytes(out: Any, q: int, buffer: Any, start: int, length: int) -> int:
+def write_bytes(out: Array, q: Whole, buffer: Array, start: Whole, length: Whole) -> Whole:
     return _write_bytes(out, q, buffer, start, length)
 
 
 @called
-def write_text(out: Any, q: int, buffer: Any, start: int, length: int) -> int:
+def write_text(out: Array, q: Whole, buffer: Array, start: Whole, length: Whole) -> Whole:
     return _write_text(out, q, buffer, start, length)
 
 
 @called
-def write_decimal(out: Any, q: int, high: int, low: int) -> int:
+def write_decimal(out: Array, q: Whole, high: Whole, low: Whole) -> Whole:
     return _write_decimal(out, q, high, low)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,8 @@ Ints = npt.NDArray[np.int32]
 Doubles = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
+
+S = TypeVar("S", bound=np.generic)
 
 DTYPES: Mapping[str, Any] = {"longs": np.int64, "ints": np.int32, "doubles": np.float64, "flags": np.uint8}
 
@@ -77,7 +79,8 @@ class DecimalColumn:
     @property
     def fits(self) -> Flags:
         """Rows whose unscaled number is ``low`` itself, as an int64."""
-        return self.high == self.low >> 63
+        found: Flags = np.equal(self.high, self.low >> 63)
+        return found
 
 
 class Rows:
@@ -110,19 +113,19 @@ class Rows:
 
     def longs(self, name: str) -> Longs:
         """int64, a view."""
-        return self._row("longs", self.field(name, Kind.LONG).at["longs"])
+        return self._row("longs", self.field(name, Kind.LONG).at["longs"], np.int64)
 
     def doubles(self, name: str) -> Doubles:
         """float64, a view."""
-        return self._row("doubles", self.field(name, Kind.DOUBLE).at["doubles"])
+        return self._row("doubles", self.field(name, Kind.DOUBLE).at["doubles"], np.float64)
 
     def booleans(self, name: str) -> Flags:
         """bool, a view."""
-        return self._row("flags", self.field(name, Kind.BOOLEAN).at["flags"]).view(np.bool_)
+        return self._row("flags", self.field(name, Kind.BOOLEAN).at["flags"], np.bool_)
 
     def symbols(self, name: str) -> Ints:
         """Positions in :meth:`symbol_names`, int32, a view."""
-        return self._row("ints", self.field(name, Kind.ENUM).at["ints"])
+        return self._row("ints", self.field(name, Kind.ENUM).at["ints"], np.int32)
 
     def symbol_names(self, name: str) -> tuple[str, ...]:
         """The symbols of an enumeration, ``UNKNOWN`` first."""
@@ -133,16 +136,16 @@ class Rows:
         column = self.field(name, Kind.TEXT, Kind.BYTES)
         return TextColumn(
             buffer=self._storage.buffer,
-            starts=self._row("longs", column.at["longs"]),
-            lengths=self._row("ints", column.at["ints"]),
-            ids=self._row("ints", column.at["ints"] + 1) if column.keyed else None,
+            starts=self._row("longs", column.at["longs"], np.int64),
+            lengths=self._row("ints", column.at["ints"], np.int32),
+            ids=self._row("ints", column.at["ints"] + 1, np.int32) if column.keyed else None,
             known=self._storage.known.get(name) if column.keyed else None,
         )
 
     def decimals(self, name: str) -> DecimalColumn:
         """Exact numbers, as views of their halves."""
         column = self.field(name, Kind.DECIMAL)
-        high, low = (self._row("longs", column.at["longs"] + half) for half in (0, 1))
+        high, low = (self._row("longs", column.at["longs"] + half, np.int64) for half in (0, 1))
         return DecimalColumn(high=high, low=low, scale=column.scale)
 
     def present(self, name: str) -> Flags:
@@ -150,11 +153,11 @@ class Rows:
         column = self.field(name)
         if not column.optional:
             return np.ones(len(self), np.bool_)
-        return self._row("flags", column.flag_at).view(np.bool_)
+        return self._row("flags", column.flag_at, np.bool_)
 
     def ends(self, name: str) -> Longs:
         """Where the items of each row's list or map end in :meth:`items`; they begin where those of the row before end."""
-        return self._row("longs", self.field(name, Kind.LIST, Kind.MAP).at["longs"])
+        return self._row("longs", self.field(name, Kind.LIST, Kind.MAP).at["longs"], np.int64)
 
     def items(self, name: str) -> Rows:
         """The items of all rows' lists, one after the other; of a map the columns ``key`` and ``value``."""
@@ -164,8 +167,8 @@ class Rows:
         """One row as :meth:`Codec.decode_values` gives it: slow, for tests and for the odd record."""
         return {name: self._value(column, row) for name, column in self._fields.items()}
 
-    def _row(self, block: str, number: int) -> Any:
-        return self._storage.blocks[self._table.number, block][number, : len(self)]
+    def _row(self, block: str, number: int, dtype: type[S]) -> npt.NDArray[S]:
+        return self._storage.blocks[self._table.number, block][number, : len(self)].view(dtype)
 
     def _value(self, column: Field, row: int) -> Any:
         name = column.name

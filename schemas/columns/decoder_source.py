@@ -38,7 +38,9 @@ def decoder_source(plan: Plan, *, hot: bool) -> str:
     """
     names = ", ".join(NAMES)
     if hot:
-        imports = f"from skeet.schemas.columns.keying import read_keyed\nfrom skeet.schemas.columns.reading import {names}"
+        imports = (
+            f"from skeet.schemas.columns.keying import read_keyed\nfrom skeet.schemas.columns.reading import {names}"
+        )
     else:
         imports = f"from skeet.schemas.columns.called import read_keyed, {names}"
     return f"{imports}\n\n\n" + "\n".join(_decode(plan)) + "\n"

@@ -122,7 +122,9 @@ class ColumnDecoder:
         try:
             return self._codec.encode_values(event_class, values)
         except InvalidInput as error:
-            raise DecodeError(f"{self.plan.name}: another version's value that this one cannot hold: {error}") from error
+            raise DecodeError(
+                f"{self.plan.name}: another version's value that this one cannot hold: {error}"
+            ) from error
 
 
 def _check(buffer: Bytes, starts: Longs, lengths: Longs) -> None:

@@ -13,7 +13,8 @@ from skeet.schemas.codec import Codec
 from skeet.schemas.columns.columns import Bytes, Columns, Longs, Storage
 from skeet.schemas.columns.kernels import encoder_of
 from skeet.schemas.columns.plan import Kind, Plan, Table, plan_of
-from skeet.schemas.columns.writing import HEADER_BYTES, MAX_DECIMAL_BYTES, MAX_LONG_BYTES
+from skeet.schemas.columns.reading import HEADER_BYTES
+from skeet.schemas.columns.writing import MAX_DECIMAL_BYTES, MAX_LONG_BYTES
 
 MOST_BYTES = {Kind.DOUBLE: 8, Kind.BOOLEAN: 1, Kind.DECIMAL: MAX_DECIMAL_BYTES, Kind.LIST: 2 * MAX_LONG_BYTES}
 MOST_BYTES |= {Kind.MAP: MOST_BYTES[Kind.LIST]}
@@ -79,8 +80,10 @@ class ColumnEncoder:
 def _in_use(storage: Storage) -> Iterator[Bytes]:
     """The blocks without the room that is not used: kernels take a block's width for the number of rows."""
     for (number, _), block in storage.blocks.items():
-        yield block if block.shape[1] == storage.counts[number] else np.ascontiguousarray(
-            block[:, : storage.counts[number]]
+        yield (
+            block
+            if block.shape[1] == storage.counts[number]
+            else np.ascontiguousarray(block[:, : storage.counts[number]])
         )
 
 

@@ -9,6 +9,7 @@ from numba import types
 
 from skeet.core.record import Event
 from skeet.schemas.avro import is_lean
+from skeet.schemas.catalogue import EVENT_BY_NAME, full_name
 from skeet.schemas.columns.compiling import compiled
 from skeet.schemas.columns.decoder_source import decoder_source
 from skeet.schemas.columns.encoder_source import encoder_source
@@ -20,18 +21,28 @@ BLOCKS = {"longs": types.int64, "ints": types.int32, "doubles": types.float64, "
 INTERN_TABLE = (types.int32[::1], types.uint8[::1], types.int64[::1], types.int64[::1])
 
 
-@cache
 def decoder_of(event_class: type[Event]) -> Any:
     """The kernel that reads records of this class: compiled in a second or three, or loaded in a tenth."""
+    return _decoder(full_name(event_class))
+
+
+@cache
+def _decoder(name: str) -> Any:
+    event_class = EVENT_BY_NAME[name]
     plan = plan_of(event_class)
     fixed = (BYTES, POSITIONS, POSITIONS, types.int64, types.int64, types.uint8[::1], types.int64[::1])
     signature = types.int64(*fixed, *(INTERN_TABLE * len(plan.keyed)), *_blocks(plan))
     return compiled(decoder_source(plan, hot=is_lean(event_class)), "decode", signature)
 
 
-@cache
 def encoder_of(event_class: type[Event]) -> Any:
     """The kernel that writes records of this class."""
+    return _encoder(full_name(event_class))
+
+
+@cache
+def _encoder(name: str) -> Any:
+    event_class = EVENT_BY_NAME[name]
     plan = plan_of(event_class)
     fixed = (types.uint8[::1], types.int64[::1], types.int64[::1], types.int64, BYTES)
     source = encoder_source(plan, hot=is_lean(event_class))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from skeet.schemas.columns.interning import NO_ID
-from skeet.schemas.columns.machine import copy, inlined, load_word
+from skeet.schemas.columns.machine import Array, Whole, Word, copy, inlined, load_word
 from skeet.schemas.columns.reading import FAIL, is_utf8, read_bytes, same_bytes, short_word
 
 PROBES = 64
@@ -20,8 +18,8 @@ FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 @inlined
 def read_keyed(
-    buffer: Any, p: int, end: int, places: Any, pool: Any, ends: Any, counts: Any
-) -> tuple[int, int, int, int]:
+    buffer: Array, p: Whole, end: Whole, places: Array, pool: Array, ends: Array, counts: Array
+) -> tuple[Whole, Whole, Whole, Whole]:
     """Id, start, length, next position of a text."""
     start, length, p = read_bytes(buffer, p, end)
     if p == FAIL:
@@ -53,7 +51,7 @@ def read_keyed(
 
 
 @inlined
-def _hashed(buffer: Any, p: int, count: int) -> Any:
+def _hashed(buffer: Array, p: Whole, count: Whole) -> Word:
     if count < 8:
         return _mixed(short_word(buffer, p, count) ^ np.uint64(count) * FACTOR)
     last = p + count - 8
@@ -64,6 +62,6 @@ def _hashed(buffer: Any, p: int, count: int) -> Any:
 
 
 @inlined
-def _mixed(word: Any) -> Any:
+def _mixed(word: Word) -> Word:
     word *= FACTOR
     return word ^ word >> np.uint64(29)

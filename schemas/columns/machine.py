@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from llvmlite import ir
 from numba import extending, njit, types
@@ -17,6 +17,13 @@ from skeet.core.errors import BugError
 
 if sys.byteorder != "little":
     raise BugError("columns are read and written on little-endian machines only")
+
+Array: TypeAlias = Any
+Whole: TypeAlias = Any
+Word: TypeAlias = Any
+Real: TypeAlias = Any
+Truth: TypeAlias = Any
+"""A numpy array, int64, uint64, float64, bool: what compiled code has, and what only numba's own type check knows."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,11 +36,6 @@ def inlined(function: F) -> F:
 def called(function: F) -> F:
     """For what few records need, or where compiling quickly matters more."""
     return cast(F, njit(nogil=True, error_model="numpy")(function))
-
-
-def intrinsic(function: F) -> F:
-    """numba's own, with a type."""
-    return cast(F, extending.intrinsic(function))
 
 
 def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
@@ -52,7 +54,7 @@ def _loader(scalar: Any) -> Any:
 
         return scalar(array, types.int64), generate
 
-    return intrinsic(load)
+    return extending.intrinsic(load)
 
 
 def _storer(scalar: Any) -> Any:
@@ -66,15 +68,14 @@ def _storer(scalar: Any) -> Any:
 
         return types.void(array, types.int64, scalar), generate
 
-    return intrinsic(store)
+    return extending.intrinsic(store)
 
 
 load_byte, load_word, load_double = _loader(types.uint8), _loader(types.uint64), _loader(types.float64)
 store_byte, store_word, store_double = _storer(types.uint8), _storer(types.uint64), _storer(types.float64)
 
 
-@intrinsic
-def copy(typing: Any, out: Any, at: Any, source: Any, start: Any, count: Any) -> Any:
+def _copy(typing: Any, out: Any, at: Any, source: Any, start: Any, count: Any) -> Any:
     """Copies ``count`` bytes without any check."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -86,6 +87,9 @@ def copy(typing: Any, out: Any, at: Any, source: Any, start: Any, count: Any) ->
     return types.void(out, types.int64, source, types.int64, types.int64), generate
 
 
+copy = extending.intrinsic(_copy)
+
+
 def _zero_counter(name: str) -> Any:
     """Counts zero bits of a word that is not 0."""
 
@@ -95,7 +99,7 @@ def _zero_counter(name: str) -> Any:
 
         return types.int64(types.uint64), generate
 
-    return intrinsic(count)
+    return extending.intrinsic(count)
 
 
 trailing_zeros, leading_zeros = _zero_counter("cttz"), _zero_counter("ctlz")

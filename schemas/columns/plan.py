@@ -27,7 +27,18 @@ from skeet.core.record import Event
 from skeet.schemas.catalogue import committed_schema, full_name
 
 KEYED = frozenset(
-    {"instrument_id", "venue", "interval", "name", "version", "account_id", "tenant_id", "book_id", "asset", "fee_asset"}
+    {
+        "instrument_id",
+        "venue",
+        "interval",
+        "name",
+        "version",
+        "account_id",
+        "tenant_id",
+        "book_id",
+        "asset",
+        "fee_asset",
+    }
 )
 """Texts that name what state is kept by, or a rule: few, and repeated on every record. They get ids from an intern table.
 All others (``trade_id``, ``cause_at``, ``event_id`` …) are new on every record: they stay where they are in the buffer."""

@@ -10,12 +10,22 @@ arrived exactly at the record's end. What fails here is given to the codec of si
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from skeet.schemas.codec import HEADER, MAX_RECORD_BYTES
-from skeet.schemas.columns.machine import called, inlined, load_byte, load_double, load_word, trailing_zeros
+from skeet.schemas.columns.machine import (
+    Array,
+    Real,
+    Truth,
+    Whole,
+    Word,
+    called,
+    inlined,
+    load_byte,
+    load_double,
+    load_word,
+    trailing_zeros,
+)
 
 FAIL = 1 << 62
 """No position in any buffer."""
@@ -29,7 +39,7 @@ STOP_BITS = np.uint64(0x8080808080808080)
 
 
 @inlined
-def open_record(buffer: Any, start: int, length: int, schema_id: int, trusted: bool) -> tuple[int, int]:
+def open_record(buffer: Array, start: Whole, length: Whole, schema_id: Whole, trusted: Truth) -> tuple[Whole, Whole]:
     """Where the body begins and where it ends, after a header of exactly this schema id; ``(FAIL, -1)`` for any other."""
     if start < 0 or length < HEADER_BYTES or length > buffer.size - start:
         return FAIL, -1
@@ -44,7 +54,7 @@ def open_record(buffer: Any, start: int, length: int, schema_id: int, trusted: b
 
 
 @inlined
-def read_long(buffer: Any, p: int, end: int) -> tuple[int, int]:
+def read_long(buffer: Array, p: Whole, end: Whole) -> tuple[Whole, Whole]:
     """A zigzag varint of at most ten bytes and 64 bits."""
     if p >= end:
         return 0, FAIL
@@ -57,12 +67,12 @@ def read_long(buffer: Any, p: int, end: int) -> tuple[int, int]:
 
 
 @inlined
-def _unzigzag(word: Any) -> int:
+def _unzigzag(word: Word) -> Whole:
     return np.int64(word >> np.uint64(1)) ^ -np.int64(word & np.uint64(1))
 
 
 @called
-def _read_long_bytewise(buffer: Any, p: int, end: int) -> tuple[int, int]:
+def _read_long_bytewise(buffer: Array, p: Whole, end: Whole) -> tuple[Whole, Whole]:
     word, shift = np.uint64(0), np.uint64(0)
     while p < end and shift < 63:
         byte = np.uint64(load_byte(buffer, p))
@@ -75,7 +85,7 @@ def _read_long_bytewise(buffer: Any, p: int, end: int) -> tuple[int, int]:
 
 
 @inlined
-def _read_long_of_words(buffer: Any, p: int) -> tuple[int, int]:
+def _read_long_of_words(buffer: Array, p: Whole) -> tuple[Whole, Whole]:
     """The same where ten bytes may be read: eight at a time. The caller has seen to that."""
     word = load_word(buffer, p)
     stops = ~word & STOP_BITS
@@ -92,7 +102,7 @@ def _read_long_of_words(buffer: Any, p: int) -> tuple[int, int]:
 
 
 @inlined
-def _packed(word: Any) -> Any:
+def _packed(word: Word) -> Word:
     """Eight times seven bits without the gaps between them."""
     word &= np.uint64(0x7F7F7F7F7F7F7F7F)
     word = (word & np.uint64(0x007F007F007F007F)) | (word & np.uint64(0x7F007F007F007F00)) >> np.uint64(1)
@@ -101,14 +111,14 @@ def _packed(word: Any) -> Any:
 
 
 @inlined
-def read_index(buffer: Any, p: int, end: int, count: int) -> tuple[int, int]:
+def read_index(buffer: Array, p: Whole, end: Whole, count: Whole) -> tuple[Whole, Whole]:
     """A symbol or a union's branch: a long of 0 to ``count - 1``."""
     index, p = read_long(buffer, p, end)
     return (index, p) if 0 <= index < count else (0, FAIL)
 
 
 @inlined
-def read_boolean(buffer: Any, p: int, end: int) -> tuple[int, int]:
+def read_boolean(buffer: Array, p: Whole, end: Whole) -> tuple[Whole, Whole]:
     """One byte, 0 or 1."""
     if p >= end or load_byte(buffer, p) > 1:
         return 0, FAIL
@@ -116,7 +126,7 @@ def read_boolean(buffer: Any, p: int, end: int) -> tuple[int, int]:
 
 
 @inlined
-def read_double(buffer: Any, p: int, end: int) -> tuple[float, int]:
+def read_double(buffer: Array, p: Whole, end: Whole) -> tuple[Real, Whole]:
     """Eight bytes, as they are."""
     if end - p < 8:
         return 0.0, FAIL
@@ -124,7 +134,7 @@ def read_double(buffer: Any, p: int, end: int) -> tuple[float, int]:
 
 
 @inlined
-def read_bytes(buffer: Any, p: int, end: int) -> tuple[int, int, int]:
+def read_bytes(buffer: Array, p: Whole, end: Whole) -> tuple[Whole, Whole, Whole]:
     """Start, length, next position: the bytes stay where they are."""
     length, p = read_long(buffer, p, end)
     if length < 0 or length > end - p:
@@ -133,20 +143,20 @@ def read_bytes(buffer: Any, p: int, end: int) -> tuple[int, int, int]:
 
 
 @inlined
-def read_text(buffer: Any, p: int, end: int) -> tuple[int, int, int]:
+def read_text(buffer: Array, p: Whole, end: Whole) -> tuple[Whole, Whole, Whole]:
     """As :func:`read_bytes`, of UTF-8."""
     start, length, p = read_bytes(buffer, p, end)
     return (start, length, p) if is_utf8(buffer, start, start + length) else (0, 0, FAIL)
 
 
 @inlined
-def is_utf8(buffer: Any, p: int, end: int) -> bool:
+def is_utf8(buffer: Array, p: Whole, end: Whole) -> Truth:
     """Whether the bytes are UTF-8 as Python reads it: no surrogate, no longer form than needed, nothing past U+10FFFF."""
     return is_ascii(buffer, p, end) or _is_wide_utf8(buffer, p, end)
 
 
 @inlined
-def is_ascii(buffer: Any, p: int, end: int) -> bool:
+def is_ascii(buffer: Array, p: Whole, end: Whole) -> Truth:
     """Whether all bytes are below 128; eight at a time, the last eight perhaps twice."""
     if end - p < 8:
         return short_word(buffer, p, end - p) & STOP_BITS == 0
@@ -158,7 +168,7 @@ def is_ascii(buffer: Any, p: int, end: int) -> bool:
 
 
 @inlined
-def short_word(buffer: Any, p: int, count: int) -> Any:
+def short_word(buffer: Array, p: Whole, count: Whole) -> Word:
     """Fewer than eight bytes as a number, the first the lowest."""
     if buffer.size - p >= 8:
         return load_word(buffer, p) & ~(~np.uint64(0) << np.uint64(8 * count))
@@ -169,7 +179,7 @@ def short_word(buffer: Any, p: int, count: int) -> Any:
 
 
 @called
-def _is_wide_utf8(buffer: Any, p: int, end: int) -> bool:
+def _is_wide_utf8(buffer: Array, p: Whole, end: Whole) -> Truth:
     while p < end:
         first = load_byte(buffer, p)
         if first < 0x80:
@@ -186,7 +196,7 @@ def _is_wide_utf8(buffer: Any, p: int, end: int) -> bool:
 
 
 @called
-def _sequence(first: int) -> tuple[int, int, int]:
+def _sequence(first: Whole) -> tuple[Whole, Whole, Whole]:
     """Bytes that follow this first one (0: none may), and the range of the next (Unicode's table 3-7)."""
     if first < 0xC2 or first > 0xF4:
         return 0, 0, 0
@@ -198,7 +208,7 @@ def _sequence(first: int) -> tuple[int, int, int]:
 
 
 @inlined
-def read_decimal(buffer: Any, p: int, end: int) -> tuple[int, int, int]:
+def read_decimal(buffer: Array, p: Whole, end: Whole) -> tuple[Whole, Whole, Whole]:
     """High and low half of an unscaled number of at most 16 bytes and 38 digits, in two's complement; next position."""
     start, length, p = read_bytes(buffer, p, end)
     if p == FAIL or length > 16:
@@ -215,7 +225,7 @@ def read_decimal(buffer: Any, p: int, end: int) -> tuple[int, int, int]:
 
 
 @called
-def has_39_digits(high: Any, low: Any) -> bool:
+def has_39_digits(high: Word, low: Word) -> Truth:
     """Whether a number of two unsigned halves in two's complement is 10^38 or more, by its absolute value."""
     if np.int64(high) < 0:
         low = ~low + np.uint64(1)
@@ -226,7 +236,7 @@ def has_39_digits(high: Any, low: Any) -> bool:
 
 
 @inlined
-def read_count(buffer: Any, p: int, end: int, least_bytes: int, room: int) -> tuple[int, int]:
+def read_count(buffer: Array, p: Whole, end: Whole, least_bytes: Whole, room: Whole) -> tuple[Whole, Whole]:
     """Items of a list's next block, 0 at its end. No more than the bytes left can hold, nor than there is room for."""
     count, p = read_long(buffer, p, end)
     if count < 0 or count > (end - p) // least_bytes or count > room:
@@ -235,7 +245,7 @@ def read_count(buffer: Any, p: int, end: int, least_bytes: int, room: int) -> tu
 
 
 @called
-def has_repeated_key(buffer: Any, starts: Any, lengths: Any, first: int, last: int) -> bool:
+def has_repeated_key(buffer: Array, starts: Array, lengths: Array, first: Whole, last: Whole) -> Truth:
     """Whether two keys of a map are equal, or there are too many to look; of equal ones a single record has the last."""
     if last - first > FEW_KEYS:
         return True
@@ -247,7 +257,7 @@ def has_repeated_key(buffer: Any, starts: Any, lengths: Any, first: int, last: i
 
 
 @inlined
-def same_bytes(buffer: Any, p: int, other: Any, q: int, count: int) -> bool:
+def same_bytes(buffer: Array, p: Whole, other: Array, q: Whole, count: Whole) -> Truth:
     """Whether so many bytes are equal; the caller has looked at the bounds."""
     if count < 8:
         return short_word(buffer, p, count) == short_word(other, q, count)

@@ -7,11 +7,20 @@ accept is not written either: a symbol that does not exist, text that is no UTF-
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from skeet.schemas.columns.machine import copy, inlined, leading_zeros, store_byte, store_double, store_word
+from skeet.schemas.columns.machine import (
+    Array,
+    Real,
+    Whole,
+    Word,
+    copy,
+    inlined,
+    leading_zeros,
+    store_byte,
+    store_double,
+    store_word,
+)
 from skeet.schemas.columns.reading import FAIL, HEADER_BYTES, STOP_BITS, has_39_digits, is_utf8
 
 MAX_LONG_BYTES = 10
@@ -20,7 +29,7 @@ MAX_DECIMAL_BYTES = 17
 
 
 @inlined
-def write_header(out: Any, q: int, schema_id: int) -> int:
+def write_header(out: Array, q: Whole, schema_id: Whole) -> Whole:
     """The Confluent header: 0, and the id with its highest byte first."""
     if q > out.size - HEADER_BYTES:
         return FAIL
@@ -31,7 +40,7 @@ def write_header(out: Any, q: int, schema_id: int) -> int:
 
 
 @inlined
-def write_long(out: Any, q: int, value: int) -> int:
+def write_long(out: Array, q: Whole, value: Whole) -> Whole:
     """A zigzag varint, written eight bytes at a time: there must be room for the longest."""
     if q > out.size - MAX_LONG_BYTES:
         return FAIL
@@ -54,7 +63,7 @@ def write_long(out: Any, q: int, value: int) -> int:
 
 
 @inlined
-def _spread(word: Any) -> Any:
+def _spread(word: Word) -> Word:
     """56 bits as eight times seven, each in a byte of its own."""
     word = (word & np.uint64(0x000000000FFFFFFF)) | (word & np.uint64(0x00FFFFFFF0000000)) << np.uint64(4)
     word = (word & np.uint64(0x00003FFF00003FFF)) | (word & np.uint64(0x0FFFC0000FFFC000)) << np.uint64(2)
@@ -62,13 +71,13 @@ def _spread(word: Any) -> Any:
 
 
 @inlined
-def write_index(out: Any, q: int, index: int, count: int) -> int:
+def write_index(out: Array, q: Whole, index: Whole, count: Whole) -> Whole:
     """A symbol or a union's branch; one outside of 0 to ``count - 1`` fails."""
     return write_long(out, q, np.int64(index)) if 0 <= index < count else FAIL
 
 
 @inlined
-def write_boolean(out: Any, q: int, value: int) -> int:
+def write_boolean(out: Array, q: Whole, value: Whole) -> Whole:
     """One byte, 0 or 1."""
     if q >= out.size or value > 1:
         return FAIL
@@ -77,7 +86,7 @@ def write_boolean(out: Any, q: int, value: int) -> int:
 
 
 @inlined
-def write_double(out: Any, q: int, value: float) -> int:
+def write_double(out: Array, q: Whole, value: Real) -> Whole:
     """Eight bytes, as they are."""
     if q > out.size - 8:
         return FAIL
@@ -86,7 +95,7 @@ def write_double(out: Any, q: int, value: float) -> int:
 
 
 @inlined
-def write_bytes(out: Any, q: int, buffer: Any, start: int, length: int) -> int:
+def write_bytes(out: Array, q: Whole, buffer: Array, start: Whole, length: Whole) -> Whole:
     """Length and bytes, copied from the buffer."""
     if start < 0 or length < 0 or length > buffer.size - start:
         return FAIL
@@ -98,7 +107,7 @@ def write_bytes(out: Any, q: int, buffer: Any, start: int, length: int) -> int:
 
 
 @inlined
-def write_text(out: Any, q: int, buffer: Any, start: int, length: int) -> int:
+def write_text(out: Array, q: Whole, buffer: Array, start: Whole, length: Whole) -> Whole:
     """As :func:`write_bytes`, of UTF-8."""
     if start < 0 or length < 0 or length > buffer.size - start or not is_utf8(buffer, start, start + length):
         return FAIL
@@ -106,7 +115,7 @@ def write_text(out: Any, q: int, buffer: Any, start: int, length: int) -> int:
 
 
 @inlined
-def write_decimal(out: Any, q: int, high: int, low: int) -> int:
+def write_decimal(out: Array, q: Whole, high: Whole, low: Whole) -> Whole:
     """An unscaled number, highest byte first, in the bytes that its absolute value and a sign bit take."""
     if q > out.size - MAX_DECIMAL_BYTES or has_39_digits(np.uint64(high), np.uint64(low)):
         return FAIL
@@ -120,7 +129,7 @@ def write_decimal(out: Any, q: int, high: int, low: int) -> int:
 
 
 @inlined
-def _decimal_bytes(high: int, low: Any) -> int:
+def _decimal_bytes(high: Whole, low: Word) -> Whole:
     upper = np.uint64(high)
     if high < 0:
         low = ~low + np.uint64(1)
@@ -130,7 +139,7 @@ def _decimal_bytes(high: int, low: Any) -> int:
 
 
 @inlined
-def list_begin(ends: Any, row: int, rows: int) -> int:
+def list_begin(ends: Array, row: Whole, rows: Whole) -> Whole:
     """The first item of a row's list; ``FAIL`` when its items are not among the ``rows`` that there are."""
     first = ends[row - 1] if row else 0
     return first if 0 <= first <= ends[row] <= rows else FAIL
