@@ -27,6 +27,15 @@ TEXTS = st.one_of(
 )
 
 
+PLAIN: Mapping[str, st.SearchStrategy[Any]] = {
+    "long": LONGS,
+    "double": st.floats(),
+    "boolean": st.booleans(),
+    "string": TEXTS,
+    "bytes": st.binary(max_size=40),
+}
+
+
 def values_of(event_class: type[Event]) -> st.SearchStrategy[dict[str, Any]]:
     """All fields of envelope and event."""
     return _record(committed_schema(event_class), {})
@@ -40,16 +49,8 @@ def _values(schema: Any, named: dict[str, Any]) -> st.SearchStrategy[Any]:
     if isinstance(schema, Mapping) and "name" in schema:
         named[f"{schema['namespace']}.{schema['name']}"] = schema
     match named.get(schema, schema) if isinstance(schema, str) else schema:
-        case "long":
-            return LONGS
-        case "double":
-            return st.floats()
-        case "boolean":
-            return st.booleans()
-        case "string":
-            return TEXTS
-        case "bytes":
-            return st.binary(max_size=40)
+        case str(name):
+            return PLAIN[name]
         case ["null", inner]:
             return st.none() | _values(inner, named)
         case {"logicalType": "decimal", "scale": scale}:
