@@ -185,12 +185,22 @@ class _Builder:
         rows = self.counts[table.number]
         if array.shape not in ((), (rows,)):
             raise InvalidInput(f"{self.where(column)}: {array.shape} values; expected {rows}")
-        if not np.can_cast(array.dtype, dtype, "safe"):
+        if not _holds(np.dtype(dtype), array):
             raise InvalidInput(f"{self.where(column)}: values of {array.dtype}; expected {np.dtype(dtype)}")
         self.blocks[table.number, block][row] = array
 
     def where(self, column: Field) -> str:
         return f"{self.plan.name}.{column.name}"
+
+
+def _holds(dtype: np.dtype[Any], array: npt.NDArray[Any]) -> bool:
+    """Whether all of these values are values of the type, exactly."""
+    if np.can_cast(array.dtype, dtype, "safe"):
+        return True
+    if array.dtype.kind not in "iu" or dtype.kind not in "iu":
+        return False
+    limits = np.iinfo(dtype)
+    return array.size == 0 or (int(array.min()) >= limits.min and int(array.max()) <= limits.max)
 
 
 def _halves(where: str, scale: int, values: Sequence[Decimal]) -> DecimalColumn:
