@@ -23,7 +23,7 @@ from skeet.core.errors import BugError, DecodeError, InvalidInput, MisplacedReco
 from skeet.core.market import BookDelta, Quote, Signal, Tick, Trade
 from skeet.core.record import Event, Meta
 from skeet.schemas.avro import is_lean
-from skeet.schemas.catalogue import EVENTS, committed_schema, full_name
+from skeet.schemas.catalogue import EVENT_BY_NAME, EVENTS, committed_schema, full_name
 from skeet.schemas.codec import HEADER, MAGIC, Codec, numbered_codec
 from skeet.schemas.columns.columns import Columns
 from skeet.schemas.columns.decoding import ColumnDecoder
@@ -40,14 +40,13 @@ def examples(count: int) -> settings:
     return settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-@cache
 def decoder(event_class: type[Event]) -> ColumnDecoder:
-    return ColumnDecoder(CODEC, event_class)
+    return _decoder(full_name(event_class))
 
 
 @cache
-def encoder(event_class: type[Event]) -> ColumnEncoder:
-    return ColumnEncoder(CODEC, event_class)
+def _decoder(name: str) -> ColumnDecoder:
+    return ColumnDecoder(CODEC, EVENT_BY_NAME[name])
 
 
 def sound(event_class: type[Event]) -> bytes:
@@ -92,7 +91,7 @@ def test_columns_of_any_values_are_what_fastavro_reads_and_writes(event_class: t
         records = [CODEC.encode_values(event_class, each) for each in values]
         columns = agrees(event_class, records)
         assert len(columns) == len(records)
-        assert list(encoder(event_class).encode(columns)) == records
+        assert list(ColumnEncoder(CODEC, event_class).encode(columns)) == records
 
     check()
 

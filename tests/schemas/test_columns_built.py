@@ -43,7 +43,7 @@ def written(event_class: type[Event], rows: int, values: dict[str, Value]) -> li
 
 
 def trade(**fields: Any) -> bytes:
-    one = {"instrument_id": "BINANCE:BTC/USDT", "ts_init": 5, "price_scale": 8, "size_scale": 8}
+    one: dict[str, Any] = {"instrument_id": "BINANCE:BTC/USDT", "ts_init": 5, "price_scale": 8, "size_scale": 8}
     return CODEC.encode(Trade(**(one | fields)))
 
 
