@@ -49,5 +49,23 @@ def _encoder(name: str) -> Any:
     return compiled(source, "encode", types.int64(*fixed, *_blocks(plan)))
 
 
+GATHER = """\
+from skeet.schemas.columns.machine import copy
+
+
+def gather(buffer, starts, lengths, out):
+    q = 0
+    for row in range(starts.size):
+        copy(out, q, buffer, starts[row], lengths[row])
+        q += lengths[row]
+"""
+
+
+@cache
+def gatherer() -> Any:
+    """The kernel that copies texts from where they are, one after the other; its caller has looked at all bounds."""
+    return compiled(GATHER, "gather", types.void(BYTES, types.int64[::1], types.int32[::1], types.uint8[::1]))
+
+
 def _blocks(plan: Plan) -> tuple[Any, ...]:
     return tuple(types.Array(BLOCKS[block], 2, "C") for table in plan.tables for block in table.blocks)
