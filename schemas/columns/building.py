@@ -151,7 +151,7 @@ class _Builder:
             starts, lengths = content.starts + self.place(content.buffer), content.lengths
         else:
             alone = isinstance(content, (str, bytes))
-            encoded = [each.encode() if isinstance(each, str) else each for each in ([content] if alone else content)]
+            encoded = [_encoded(self.where(column), each) for each in ([content] if alone else content)]
             lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
             starts = np.cumsum(lengths) - lengths + self.place(np.frombuffer(b"".join(encoded), np.uint8))
             if alone:
@@ -193,6 +193,16 @@ class _Builder:
         return f"{self.plan.name}.{column.name}"
 
 
+def _encoded(where: str, text: object) -> bytes:
+    try:
+        encoded = text.encode() if isinstance(text, str) else text
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"{where}: {text!r} cannot be written in UTF-8") from error
+    if not isinstance(encoded, bytes):
+        raise InvalidInput(f"{where}: {text!r}; expected text or bytes")
+    return encoded
+
+
 def _holds(dtype: np.dtype[Any], array: npt.NDArray[Any]) -> bool:
     """Whether all of these values are values of the type, exactly."""
     if np.can_cast(array.dtype, dtype, "safe"):
@@ -213,6 +223,8 @@ def _halves(where: str, scale: int, values: Sequence[Decimal]) -> DecimalColumn:
     """
     high, low = np.empty(len(values), np.int64), np.empty(len(values), np.uint64)
     for row, value in enumerate(values):
+        if not isinstance(value, Decimal):
+            raise InvalidInput(f"{where}: {value!r}; expected a Decimal")
         try:
             unscaled = int(value.scaleb(scale, EXACT).to_integral_exact(context=EXACT))
         except (DecimalException, ValueError, OverflowError) as error:

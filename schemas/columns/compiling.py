@@ -22,7 +22,7 @@ from typing import Any
 import numba
 import platformdirs
 
-CALLED = ("machine.py", "reading.py", "keying.py", "called.py", "writing.py", "interning.py")
+CALLED = ("machine.py", "utf8.py", "reading.py", "keying.py", "called.py", "writing.py", "interning.py")
 """What kernels are linked with: a change in any of these makes every kept kernel another one."""
 
 

@@ -2,7 +2,7 @@
 
 A table lives as long as its user wants ids to mean the same: across batches, and across decoders that share it. It is
 bounded, so that hostile or mistaken texts cannot fill memory: a text without a place gets the id ``NO_ID``, and is still
-there to be read from the column. Whoever keeps state in arrays by id must keep that of ``NO_ID`` by text.
+there to be read from the column. (A record that turns out to be broken may have left its texts.) Whoever keeps state in arrays by id must keep that of ``NO_ID`` by text.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ import numpy as np
 
 from skeet.schemas.columns.interning import NO_ID
 from skeet.schemas.columns.machine import Array, Whole, Word, copy, inlined, load_word
-from skeet.schemas.columns.reading import FAIL, is_utf8, read_bytes, same_bytes, short_word
+from skeet.schemas.columns.reading import FAIL, read_bytes
+from skeet.schemas.columns.utf8 import is_utf8, same_bytes, short_word
 
 PROBES = 64
 """Places that a text may be at; one that finds none of them free gets no id. It bounds what chosen texts can cost."""

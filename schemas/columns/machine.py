@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar, cast
 
+import numpy as np
 from llvmlite import ir
 from numba import extending, njit, types
 from numba.core import cgutils
@@ -24,6 +25,9 @@ Word: TypeAlias = Any
 Real: TypeAlias = Any
 Truth: TypeAlias = Any
 """A numpy array, int64, uint64, float64, bool: what compiled code has, and what only numba's own type check knows."""
+
+HIGH_BITS = np.uint64(0x8080808080808080)
+"""The highest bit of each of eight bytes: more of a varint follows, or no ASCII."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -20,11 +20,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import cache
 from typing import Any
 
 from skeet.core.errors import InvalidInput
 from skeet.core.record import Event
-from skeet.schemas.catalogue import committed_schema, full_name
+from skeet.schemas.catalogue import EVENT_BY_NAME, committed_schema, full_name
 
 KEYED = frozenset(
     {
@@ -143,14 +144,19 @@ class Plan:
 
 
 def plan_of(event_class: type[Event]) -> Plan:
-    """The plan of an event class, from its committed schema.
+    """The plan of an event class, from its committed schema; made once.
 
     Raises
     ------
     InvalidInput
         the schema has a type that no column holds (none of ours has).
     """
-    return _Planner(full_name(event_class)).planned(committed_schema(event_class))
+    return _plan(full_name(event_class))
+
+
+@cache
+def _plan(name: str) -> Plan:
+    return _Planner(name).planned(committed_schema(EVENT_BY_NAME[name]))
 
 
 @dataclass

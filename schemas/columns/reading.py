@@ -14,6 +14,7 @@ import numpy as np
 
 from skeet.schemas.codec import HEADER, MAX_RECORD_BYTES
 from skeet.schemas.columns.machine import (
+    HIGH_BITS,
     Array,
     Real,
     Truth,
@@ -26,6 +27,7 @@ from skeet.schemas.columns.machine import (
     load_word,
     trailing_zeros,
 )
+from skeet.schemas.columns.utf8 import is_utf8, same_bytes
 
 FAIL = 1 << 62
 """No position in any buffer."""
@@ -35,7 +37,6 @@ HEADER_BYTES = HEADER.size
 HIGHEST_HALF = (10**38) >> 64
 LOWEST_HALF = (10**38) & (2**64 - 1)
 """10^38 in two halves: decimals end before it."""
-STOP_BITS = np.uint64(0x8080808080808080)
 
 
 @inlined
@@ -88,7 +89,7 @@ def _read_long_bytewise(buffer: Array, p: Whole, end: Whole) -> tuple[Whole, Who
 def _read_long_of_words(buffer: Array, p: Whole) -> tuple[Whole, Whole]:
     """The same where ten bytes may be read: eight at a time. The caller has seen to that."""
     word = load_word(buffer, p)
-    stops = ~word & STOP_BITS
+    stops = ~word & HIGH_BITS
     if stops != 0:
         taken = (trailing_zeros(stops) >> 3) + 1
         return _unzigzag(_packed(word & (stops ^ (stops - np.uint64(1))))), p + taken
@@ -150,64 +151,6 @@ def read_text(buffer: Array, p: Whole, end: Whole) -> tuple[Whole, Whole, Whole]
 
 
 @inlined
-def is_utf8(buffer: Array, p: Whole, end: Whole) -> Truth:
-    """Whether the bytes are UTF-8 as Python reads it: no surrogate, no longer form than needed, nothing past U+10FFFF."""
-    return is_ascii(buffer, p, end) or _is_wide_utf8(buffer, p, end)
-
-
-@inlined
-def is_ascii(buffer: Array, p: Whole, end: Whole) -> Truth:
-    """Whether all bytes are below 128; eight at a time, the last eight perhaps twice."""
-    if end - p < 8:
-        return short_word(buffer, p, end - p) & STOP_BITS == 0
-    seen = load_word(buffer, end - 8)
-    while end - p > 8:
-        seen |= load_word(buffer, p)
-        p += 8
-    return seen & STOP_BITS == 0
-
-
-@inlined
-def short_word(buffer: Array, p: Whole, count: Whole) -> Word:
-    """Fewer than eight bytes as a number, the first the lowest."""
-    if buffer.size - p >= 8:
-        return load_word(buffer, p) & ~(~np.uint64(0) << np.uint64(8 * count))
-    word = np.uint64(0)
-    for at in range(count):
-        word |= np.uint64(load_byte(buffer, p + at)) << np.uint64(8 * at)
-    return word
-
-
-@called
-def _is_wide_utf8(buffer: Array, p: Whole, end: Whole) -> Truth:
-    while p < end:
-        first = load_byte(buffer, p)
-        if first < 0x80:
-            p += 1
-            continue
-        more, lowest, highest = _sequence(first)
-        if more == 0 or end - p <= more or not lowest <= load_byte(buffer, p + 1) <= highest:
-            return False
-        for at in range(p + 2, p + 1 + more):
-            if load_byte(buffer, at) >> 6 != 2:
-                return False
-        p += 1 + more
-    return True
-
-
-@called
-def _sequence(first: Whole) -> tuple[Whole, Whole, Whole]:
-    """Bytes that follow this first one (0: none may), and the range of the next (Unicode's table 3-7)."""
-    if first < 0xC2 or first > 0xF4:
-        return 0, 0, 0
-    if first < 0xE0:
-        return 1, 0x80, 0xBF
-    if first < 0xF0:
-        return 2, 0xA0 if first == 0xE0 else 0x80, 0x9F if first == 0xED else 0xBF
-    return 3, 0x90 if first == 0xF0 else 0x80, 0x8F if first == 0xF4 else 0xBF
-
-
-@inlined
 def read_decimal(buffer: Array, p: Whole, end: Whole) -> tuple[Whole, Whole, Whole]:
     """High and low half of an unscaled number of at most 16 bytes and 38 digits, in two's complement; next position."""
     start, length, p = read_bytes(buffer, p, end)
@@ -254,15 +197,3 @@ def has_repeated_key(buffer: Array, starts: Array, lengths: Array, first: Whole,
             if lengths[one] == lengths[other] and same_bytes(buffer, starts[one], buffer, starts[other], lengths[one]):
                 return True
     return False
-
-
-@inlined
-def same_bytes(buffer: Array, p: Whole, other: Array, q: Whole, count: Whole) -> Truth:
-    """Whether so many bytes are equal; the caller has looked at the bounds."""
-    if count < 8:
-        return short_word(buffer, p, count) == short_word(other, q, count)
-    last = count - 8
-    for at in range(0, last, 8):
-        if load_word(buffer, p + at) != load_word(other, q + at):
-            return False
-    return load_word(buffer, p + last) == load_word(other, q + last)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from skeet.schemas.columns.machine import (
+    HIGH_BITS,
     Array,
     Real,
     Whole,
@@ -21,7 +22,8 @@ from skeet.schemas.columns.machine import (
     store_double,
     store_word,
 )
-from skeet.schemas.columns.reading import FAIL, HEADER_BYTES, STOP_BITS, has_39_digits, is_utf8
+from skeet.schemas.columns.reading import FAIL, HEADER_BYTES, has_39_digits
+from skeet.schemas.columns.utf8 import is_utf8
 
 MAX_LONG_BYTES = 10
 MAX_DECIMAL_BYTES = 17
@@ -51,10 +53,10 @@ def write_long(out: Array, q: Whole, value: Whole) -> Whole:
     rest = word >> np.uint64(56)
     if rest == 0:
         count = (63 - leading_zeros(word)) // 7 + 1
-        stops = STOP_BITS & ((np.uint64(1) << np.uint64(8 * (count - 1))) - np.uint64(1))
+        stops = HIGH_BITS & ((np.uint64(1) << np.uint64(8 * (count - 1))) - np.uint64(1))
         store_word(out, q, _spread(word) | stops)
         return q + count
-    store_word(out, q, _spread(word & np.uint64(0x00FFFFFFFFFFFFFF)) | STOP_BITS)
+    store_word(out, q, _spread(word & np.uint64(0x00FFFFFFFFFFFFFF)) | HIGH_BITS)
     store_byte(out, q + 8, np.uint8(rest))
     if rest < 128:
         return q + 9

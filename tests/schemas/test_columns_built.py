@@ -151,6 +151,8 @@ REFUSED: dict[str, dict[str, Value]] = {
     "values of uint64": {"ts_event": np.array([1, 2**63], np.uint64)},
     "'SHORT'; expected one of UNKNOWN, BUY, SELL": {"aggressor_side": "SHORT"},
     "row 1 cannot be written": {"aggressor_side": np.array([1, 3]).astype(np.int32)},
+    "cannot be written in UTF-8": {"trade_id": ["\ud800", "x"]},
+    "expected text or bytes": {"trade_id": np.array([1, 2])},
     "row 0 cannot be written": {"trade_id": [b"\xff", b"x"]},
 }
 
@@ -165,6 +167,11 @@ def test_what_no_trade_may_hold_is_refused(message: str) -> None:
 def test_decimals_that_no_column_holds_are_refused(volume: str) -> None:
     with pytest.raises(InvalidInput, match="quote_volume"):
         bars([Decimal(volume)], 1)
+
+
+def test_a_number_is_no_decimal() -> None:
+    with pytest.raises(InvalidInput, match=r"1\.5\); expected a Decimal"):
+        bars(np.array([1.5]), 1)
 
 
 @pytest.mark.parametrize("ends", [[2, 1], [-1, 1], [3, 1]])
