@@ -80,11 +80,7 @@ class ColumnEncoder:
 def _in_use(storage: Storage) -> Iterator[Bytes]:
     """The blocks without the room that is not used: kernels take a block's width for the number of rows."""
     for (number, _), block in storage.blocks.items():
-        yield (
-            block
-            if block.shape[1] == storage.counts[number]
-            else np.ascontiguousarray(block[:, : storage.counts[number]])
-        )
+        yield np.ascontiguousarray(block[:, : storage.counts[number]])
 
 
 def _most_bytes(plan: Plan, storage: Storage) -> int:

@@ -183,6 +183,8 @@ class _Planner:
         if optional and (len(schema) != 2 or schema[0] != "null"):
             raise InvalidInput(f"{self.name}.{name}: {schema} is no optional value with null first")
         kind, details = self.kind(name, self.resolved(schema[1] if optional else schema))
+        if optional and kind in (Kind.LIST, Kind.MAP):
+            raise InvalidInput(f"{self.name}.{name}: no column holds an optional list")
         at = dict(sizes)
         for block, width in WIDTHS[kind].items():
             sizes[block] += width

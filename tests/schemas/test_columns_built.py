@@ -17,6 +17,7 @@ from skeet.core.market import Bar, BookDelta, Signal, Trade
 from skeet.core.record import Event, Meta
 from skeet.core.values import EXACT, Side
 from skeet.schemas.codec import numbered_codec
+from skeet.schemas.columns import plan
 from skeet.schemas.columns.building import ListValues, OptionalValues, Value, columns_of, texts_by_id
 from skeet.schemas.columns.columns import DecimalColumn
 from skeet.schemas.columns.decoding import ColumnDecoder
@@ -186,6 +187,20 @@ def test_lists_that_run_backwards_are_refused(ends: list[int]) -> None:
 def test_columns_of_another_class_are_refused() -> None:
     with pytest.raises(InvalidInput, match=r"expected those of skeet\.market\.Signal"):
         ColumnEncoder(CODEC, Signal).encode(columns_of(Trade, 2, TRADE))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["float", ["long", "null"], ["null", "long", "string"], ["null", {"type": "array", "items": "long"}]],
+    ids=str,
+)
+def test_a_type_that_no_column_holds_is_named(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    schema = {"fields": [{"name": "mood", "type": kind}]}
+    monkeypatch.setattr(plan, "committed_schema", lambda _: schema)
+    plan._plan.cache_clear()
+    with pytest.raises(InvalidInput, match=r"Trade\.mood"):
+        plan.plan_of(Trade)
+    plan._plan.cache_clear()
 
 
 def test_no_rows_are_no_records() -> None:
