@@ -1,0 +1,314 @@
+"""Faust's transport with chunks for messages: delivery, flow and commits; membership and sessions stay Faust's.
+
+Nothing overtakes: a chunk is entered into the ledger before it is handed over, begins where the one before it ended, and is
+dropped when its partition was revoked or sought in between. The offset that is committed is the ledger's, past the longest
+run of finished chunks. Reading waits for events (room, flow, partitions), not for time.
+
+Private names of faust-streaming and aiokafka are used; :mod:`skeet.streams.batches.contract` names them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar
+
+from aiokafka.errors import ConsumerStoppedError
+from faust.events import Event
+from faust.topics import Topic
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
+from faust.types.tuples import TP, ConsumerMessage
+from mode import Service
+
+from skeet.core.errors import InvalidInput
+from skeet.process import logger
+from skeet.streams.batches.chunk import Chunk
+from skeet.streams.batches.contract import require_known_versions
+from skeet.streams.batches.fetching import fetched_chunks, keep_bytes
+from skeet.streams.batches.ledger import Delivery, Ledger, Limits
+from skeet.streams.batches.walking import warm
+
+POLL_S = 1.0
+"""How long one question to the fetcher waits for records; it answers as soon as there are some."""
+LOOK_AGAIN_S = 0.1
+"""A reader that may not read is woken by whoever lets it; this bounds what a missed wake-up costs."""
+FETCH_WAIT_MS = 100
+"""How long a broker without new records holds a fetch: what a stop may have to wait for."""
+DRAIN_S = 2.5
+"""How long a revoke waits for chunks that an agent has begun; the rest is the next owner's."""
+
+NO_GENERATION = -1
+
+
+class ChunkMessage(ConsumerMessage):  # type: ignore[misc]  # untyped library
+    """A chunk as Faust's message. Acknowledging it, by whatever way, reaches the ledger; forgotten, no stream takes it."""
+
+    def __init__(self, chunk: Chunk, delivery: Delivery, place: TP, generation: int) -> None:
+        self.delivery = delivery
+        self._generation = generation
+        last_ms = int(chunk.timestamps_ms[-1])
+        super().__init__(
+            chunk.topic,
+            chunk.partition,
+            chunk.next_offset - 1,
+            last_ms / 1000,
+            0,
+            {},
+            None,
+            chunk,
+            None,
+            0,
+            chunk.size,
+            place,
+        )
+
+    @property
+    def acked(self) -> bool:
+        """As Faust reads it; its compiled stream sets it without calling anything."""
+        return self.delivery.acked
+
+    @acked.setter
+    def acked(self, acked: bool) -> None:
+        if acked:
+            self.delivery.ack()
+
+    @property
+    def generation_id(self) -> int:
+        """The group's generation that it was read in; streams pass over messages of any other than the current one."""
+        return NO_GENERATION if self.delivery.forgotten else self._generation
+
+    @generation_id.setter
+    def generation_id(self, _: object) -> None:
+        """Set by Faust's constructor, which does not know it."""
+
+    @property
+    def tracked(self) -> bool:
+        """Whether a stream has taken it."""
+        return self.delivery.begun
+
+    @tracked.setter
+    def tracked(self, tracked: bool) -> None:
+        self.delivery.begun = tracked
+
+
+class ChunkTopic(Topic):  # type: ignore[misc]  # untyped library
+    """A topic whose events have a :class:`Chunk` for a value. Nothing is decoded here."""
+
+    async def decode(self, message: Any, *, propagate: bool = False) -> Any:
+        """The event."""
+        return Event(self.app, None, message.value, {}, message)
+
+
+class ChunkThread(AIOKafkaConsumerThread):  # type: ignore[misc]  # untyped library
+    """The consumer's thread: reads committed records only, and makes chunks of what it fetched."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        return consumer
+
+    async def _fetch_records(
+        self, consumer: Any, active_partitions: set[Any], timeout: float | None = None, max_records: int | None = None  # noqa: ASYNC109 - Faust's signature
+    ) -> dict[Any, Chunk]:
+        if not self.consumer.flow_active:
+            return {}
+        fetcher = consumer._fetcher
+        if consumer._closed or fetcher._closed:
+            raise ConsumerStoppedError
+        with fetcher._subscriptions.fetch_context():
+            return await fetched_chunks(fetcher, active_partitions, timeout or 0.0, self.consumer.ledger.limits)
+
+
+class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
+    """Faust's consumer, delivering chunks."""
+
+    limits: ClassVar[Limits] = Limits()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._changed = asyncio.Event()
+        self._commit_due = asyncio.Event()
+        self.ledger = Ledger(self.limits, self._on_progress)
+        super().__init__(*args, **kwargs)
+
+    async def on_start(self) -> None:
+        """Refuse what chunks cannot serve, and compile.
+
+        Raises
+        ------
+        InvalidInput
+            the application has tables: their changelogs are read record by record.
+        """
+        if self.app.tables:
+            raise InvalidInput(
+                f"tables {sorted(self.app.tables)}: an application that reads chunks keeps its own state"
+            )
+        warm()
+        await super().on_start()
+
+    async def fail(self, error: BaseException) -> None:
+        """End the process; what is not finished is not committed and is delivered again."""
+        await self.crash(error)
+
+    # Reading.
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                if self._may_read():
+                    epochs = {place: self.ledger.epoch(place) for place in self._get_active_partitions()}
+                    chunks = await self._getmany(set(epochs), POLL_S)
+                    for place, chunk in chunks.items():
+                        await self._deliver(TP(*place), chunk, epochs[place])
+                else:
+                    await self._change()
+        except self.consumer_stopped_errors:
+            if not self.app.should_stop:
+                raise
+
+    def _may_read(self) -> bool:
+        return self._open() and self.ledger.has_room and bool(self._get_active_partitions())
+
+    def _open(self) -> bool:
+        """Whether a chunk could be handed over now without waiting."""
+        buffer = self.app.producer.buffer
+        return self.flow_active and self.app.flow_control.is_active() and buffer.size <= buffer.max_messages
+
+    async def _change(self) -> None:
+        """Wait until something that keeps the reader waiting may have changed."""
+        self._changed.clear()
+        try:
+            await asyncio.wait_for(self._changed.wait(), LOOK_AGAIN_S)
+        except TimeoutError:
+            pass
+
+    async def _deliver(self, place: TP, chunk: Chunk, epoch: int) -> None:
+        while not self._open() and self.ledger.epoch(place) == epoch and not self.should_stop:
+            await self._change()
+        if self.ledger.epoch(place) != epoch or self.should_stop:
+            return
+        expected = self.ledger.expected(place)
+        if expected is not None and chunk.first != expected:
+            # What lies between was fetched and lost on its way here (its reader was cancelled): read it again.
+            logger().warning("delivery interrupted", at=f"{place.topic}-{place.partition}", position=expected)
+            await self.seek(place, expected)
+            return
+        delivery = self.ledger.deliver(place, chunk.first, chunk.next_offset, len(chunk), chunk.size)
+        if not len(chunk):
+            return
+        message = ChunkMessage(chunk, delivery, place, self.app.consumer_generation_id)
+        self.app.monitor.track_tp_end_offset(place, self.highwater(place))
+        self._read_offset[place] = message.offset
+        await self.callback(message)
+
+    # What lets the reader go on.
+
+    def _on_progress(self) -> None:
+        self._changed.set()
+        if self.ledger.uncommitted >= self.limits.commit_records:
+            self._commit_due.set()
+
+    def resume_flow(self) -> None:
+        """Let chunks be delivered again."""
+        super().resume_flow()
+        self._changed.set()
+
+    def resume_partitions(self, tps: Iterable[Any]) -> None:
+        """Let these partitions be read again."""
+        super().resume_partitions(tps)
+        self._changed.set()
+
+    def on_buffer_drop(self, tp: Any) -> None:
+        """A stream's queue has room again."""
+        super().on_buffer_drop(tp)
+        self._changed.set()
+
+    # Going elsewhere: before and after, so that nothing fetched at the old place passes for the new one.
+
+    async def seek(self, partition: Any, offset: int) -> None:
+        """Read this partition from there; what is in flight of it is forgotten."""
+        self.ledger.forget([partition])
+        await super().seek(partition, offset)
+        self.ledger.forget([partition])
+
+    async def seek_wait(self, partitions: Mapping[Any, int]) -> None:
+        """Read these partitions from there; what is in flight of them is forgotten."""
+        self.ledger.forget(partitions)
+        await super().seek_wait(partitions)
+        self.ledger.forget(partitions)
+
+    async def seek_to_committed(self) -> Mapping[Any, int]:
+        """Read every partition from where it is committed; whatever is in flight is forgotten."""
+        self.ledger.forget()
+        committed: Mapping[Any, int] = await super().seek_to_committed()
+        self.ledger.forget()
+        return committed
+
+    async def on_partitions_revoked(self, revoked: set[Any]) -> None:
+        """Let agents end the chunks they have begun, commit, then give the partitions up."""
+        if revoked:
+            self.stop_flow()
+            self.app.flow_control.suspend()
+            self.app.flow_control.clear()
+            await self._begun_chunks_end()
+            await self.commit()
+        await super().on_partitions_revoked(revoked)
+        self.ledger.forget(revoked)
+
+    async def _begun_chunks_end(self) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DRAIN_S
+        while loop.time() < deadline and any(d.begun and not d.finished for d in self.ledger.in_flight()):
+            await self._change()
+
+    # Committing.
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        # Faust notes every acknowledged message; nothing here reads its notes.
+        self._acked.clear()
+        self._acked_index.clear()
+        return (
+            TP(*place)
+            for place in list(self.ledger.committable)
+            if topics is None or place in topics or place[0] in topics
+        )
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self.ledger.committable.get(tp)
+
+    def _should_commit(self, tp: TP, offset: int) -> bool:
+        """Also backwards: who sought back and was killed goes on from there."""
+        return bool(self._committed_offset[tp] != offset)
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Gaps mean nothing here: a chunk says where the next one begins."""
+
+    async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Commit what is finished."""
+        self.ledger.committing()
+        return bool(await super().force_commit(topics, start_new_transaction))
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _commit_by_records(self) -> None:
+        while not self.should_stop:
+            await self._commit_due.wait()
+            self._commit_due.clear()
+            await self.commit()
+
+
+class ChunkTransport(Transport):  # type: ignore[misc]  # untyped library
+    """Faust's transport with our consumer.
+
+    Raises
+    ------
+    InfrastructureError
+        Faust or aiokafka is not of a version that this was proven with.
+    """
+
+    Consumer = ChunkConsumer
+
+    def __init__(self, *args: Any, limits: Limits | None = None, **kwargs: Any) -> None:
+        require_known_versions()
+        keep_bytes()
+        super().__init__(*args, **kwargs)
+        self.Consumer = type("ChunkConsumer", (ChunkConsumer,), {"limits": limits or Limits()})
