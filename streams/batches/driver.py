@@ -131,6 +131,9 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
         self.ledger = Ledger(self.limits, self._on_progress)
         super().__init__(*args, **kwargs)
 
+    def _new_consumer_thread(self) -> ChunkThread:
+        return ChunkThread(self, loop=self.loop, beacon=self.beacon)
+
     async def on_start(self) -> None:
         """Refuse what chunks cannot serve, and compile.
 
