@@ -32,7 +32,7 @@ class Chunk:
     """Bytes of the records, framing included."""
 
     def __len__(self) -> int:
-        return self.positions.shape[1]
+        return int(self.positions.shape[1])
 
     @cached_property
     def buffer(self) -> NDArray[np.uint8]:
@@ -42,32 +42,32 @@ class Chunk:
     @property
     def value_starts(self) -> NDArray[np.int64]:
         """Where each value begins in the buffer."""
-        return self.places[0]
+        return self.places[0, :]
 
     @property
     def value_lengths(self) -> NDArray[np.int64]:
         """Bytes of each value; -1 is a null (a tombstone)."""
-        return self.places[1]
+        return self.places[1, :]
 
     @property
     def key_starts(self) -> NDArray[np.int64]:
         """Where each key begins in the buffer."""
-        return self.places[2]
+        return self.places[2, :]
 
     @property
     def key_lengths(self) -> NDArray[np.int64]:
         """Bytes of each key; -1 is a null."""
-        return self.places[3]
+        return self.places[3, :]
 
     @property
     def offsets(self) -> NDArray[np.int64]:
         """Offset of each record, rising."""
-        return self.positions[0]
+        return self.positions[0, :]
 
     @property
     def timestamps_ms(self) -> NDArray[np.int64]:
         """Timestamp of each record."""
-        return self.positions[1]
+        return self.positions[1, :]
 
     def value(self, index: int) -> bytes | None:
         """The value of one record."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from aiokafka.errors import ConsumerStoppedError
 from faust.events import Event
@@ -109,7 +109,11 @@ class ChunkThread(AIOKafkaConsumerThread):  # type: ignore[misc]  # untyped libr
         return consumer
 
     async def _fetch_records(
-        self, consumer: Any, active_partitions: set[Any], timeout: float | None = None, max_records: int | None = None  # noqa: ASYNC109 - Faust's signature
+        self,
+        consumer: Any,
+        active_partitions: set[Any],
+        timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
+        max_records: int | None = None,
     ) -> dict[Any, Chunk]:
         if not self.consumer.flow_active:
             return {}
@@ -123,13 +127,11 @@ class ChunkThread(AIOKafkaConsumerThread):  # type: ignore[misc]  # untyped libr
 class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
     """Faust's consumer, delivering chunks."""
 
-    limits: ClassVar[Limits] = Limits()
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, transport: ChunkTransport, *args: Any, **kwargs: Any) -> None:
         self._changed = asyncio.Event()
         self._commit_due = asyncio.Event()
-        self.ledger = Ledger(self.limits, self._on_progress)
-        super().__init__(*args, **kwargs)
+        self.ledger = Ledger(transport.limits, self._on_progress)
+        super().__init__(transport, *args, **kwargs)
 
     def _new_consumer_thread(self) -> ChunkThread:
         return ChunkThread(self, loop=self.loop, beacon=self.beacon)
@@ -175,7 +177,7 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
     def _open(self) -> bool:
         """Whether a chunk could be handed over now without waiting."""
         buffer = self.app.producer.buffer
-        return self.flow_active and self.app.flow_control.is_active() and buffer.size <= buffer.max_messages
+        return bool(self.flow_active and self.app.flow_control.is_active() and buffer.size <= buffer.max_messages)
 
     async def _change(self) -> None:
         """Wait until something that keeps the reader waiting may have changed."""
@@ -208,7 +210,7 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
 
     def _on_progress(self) -> None:
         self._changed.set()
-        if self.ledger.uncommitted >= self.limits.commit_records:
+        if self.ledger.uncommitted >= self.ledger.limits.commit_records:
             self._commit_due.set()
 
     def resume_flow(self) -> None:
@@ -308,10 +310,10 @@ class ChunkTransport(Transport):  # type: ignore[misc]  # untyped library
         Faust or aiokafka is not of a version that this was proven with.
     """
 
-    Consumer = ChunkConsumer
+    Consumer: type[ChunkConsumer] = ChunkConsumer
 
     def __init__(self, *args: Any, limits: Limits | None = None, **kwargs: Any) -> None:
         require_known_versions()
         keep_bytes()
         super().__init__(*args, **kwargs)
-        self.Consumer = type("ChunkConsumer", (ChunkConsumer,), {"limits": limits or Limits()})
+        self.limits = limits or Limits()

@@ -52,7 +52,7 @@ class _Batch(NamedTuple):
     first_time: int
     max_time: int
     producer_id: int
-    count: int
+    records: int
 
 
 @dataclass(slots=True)
@@ -92,7 +92,7 @@ class FetchedChunks:
         left = len(self._raw) - self._at
         if left < FRAME.size:
             return True
-        return left < LENGTH_ENDS + FRAME.unpack_from(self._raw, self._at)[1]
+        return bool(left < LENGTH_ENDS + FRAME.unpack_from(self._raw, self._at)[1])
 
     def next_chunk(self, max_records: int, max_bytes: int) -> Chunk:
         """The next batches as one chunk, until it holds so many records or bytes; it has no records when only skipped
@@ -153,13 +153,13 @@ class FetchedChunks:
         if codec:
             piece = self._unpacked(codec, start, end)
             taken.packed = True
-        if not 0 <= batch.count <= len(piece) // SMALLEST_RECORD:
-            raise CorruptRecordException(f"{self._at_text}: {batch.count} records in {len(piece)} bytes")
+        if not 0 <= batch.records <= len(piece) // SMALLEST_RECORD:
+            raise CorruptRecordException(f"{self._at_text}: {batch.records} records in {len(piece)} bytes")
         append_time = 1 if batch.attributes & APPEND_TIME else 0
         base_time = batch.max_time if append_time else batch.first_time
-        taken.rows.append((start, end, batch.count, batch.base_offset, base_time, append_time))
+        taken.rows.append((start, end, batch.records, batch.base_offset, base_time, append_time))
         taken.pieces.append(piece)
-        taken.records += batch.count
+        taken.records += batch.records
         taken.size += len(piece)
 
     def _unpacked(self, codec: int, start: int, end: int) -> bytes:

@@ -38,7 +38,7 @@ _BASE_OFFSET, _BASE_TIME, _APPEND_TIME = int(Column.BASE_OFFSET), int(Column.BAS
 
 
 @njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
-def _varint(buffer: Any, at: int, end: int) -> tuple[int, int]:
+def _varint(buffer: Any, at: int, end: int) -> Any:
     """The zigzag integer at ``at`` and where it ends; the end is -1 when it is cut off or longer than 10 bytes."""
     unsigned = np.uint64(0)
     shift = np.uint64(0)
@@ -55,7 +55,7 @@ def _varint(buffer: Any, at: int, end: int) -> tuple[int, int]:
 
 
 @njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
-def _field(buffer: Any, at: int, end: int) -> tuple[int, int, int]:
+def _field(buffer: Any, at: int, end: int) -> Any:
     """Start, length (-1: null) and end of bytes with a length before them; the end is -1 when they are cut off."""
     length, at = _varint(buffer, at, end)
     if at < 0 or length > end - at:
