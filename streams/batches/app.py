@@ -42,7 +42,7 @@ def batch_app(group: str, bootstrap: str, *, limits: Limits | None = None, **opt
         "web_enabled": False,
         "topic_disable_leader": True,
         "topic_allow_declare": False,
-        "stream_wait_empty": False,
+        "stream_wait_empty": True,
         "broker_commit_interval": COMMIT_INTERVAL_S,
         "producer_max_batch_size": PRODUCER_BATCH_BYTES,
         "consumer_max_fetch_size": FETCH_BYTES,

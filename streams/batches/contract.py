@@ -31,6 +31,7 @@ PRIVATE_NAMES = (
     ("faust.transport.consumer", "ThreadDelegateConsumer._getmany"),
     ("faust.transport.drivers.aiokafka", "AIOKafkaConsumerThread._create_worker_consumer"),
     ("faust.transport.drivers.aiokafka", "AIOKafkaConsumerThread._fetch_records"),
+    ("faust.topics", "Topic._compile_decode"),
     ("faust.types.tuples", "ConsumerMessage.acked"),
     ("faust.types.tuples", "ConsumerMessage.tracked"),
     ("faust.types.tuples", "ConsumerMessage.generation_id"),

@@ -94,9 +94,11 @@ class ChunkMessage(ConsumerMessage):  # type: ignore[misc]  # untyped library
 class ChunkTopic(Topic):  # type: ignore[misc]  # untyped library
     """A topic whose events have a :class:`Chunk` for a value. Nothing is decoded here."""
 
-    async def decode(self, message: Any, *, propagate: bool = False) -> Any:
-        """The event."""
-        return Event(self.app, None, message.value, {}, message)
+    def _compile_decode(self) -> None:
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            return Event(self.app, None, message.value, {}, message)
+
+        self.decode = decode
 
 
 class ChunkThread(AIOKafkaConsumerThread):  # type: ignore[misc]  # untyped library
@@ -130,6 +132,8 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
     def __init__(self, transport: ChunkTransport, *args: Any, **kwargs: Any) -> None:
         self._changed = asyncio.Event()
         self._commit_due = asyncio.Event()
+        self._rewind_due = False
+        self._failed = False
         self.ledger = Ledger(transport.limits, self._on_progress)
         super().__init__(transport, *args, **kwargs)
 
@@ -153,6 +157,7 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
 
     async def fail(self, error: BaseException) -> None:
         """End the process; what is not finished is not committed and is delivered again."""
+        self._failed = True
         await self.crash(error)
 
     # Reading.
@@ -160,6 +165,7 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
             while not (self.should_stop or fetcher.should_stop):
+                await self._rewind()
                 if self._may_read():
                     epochs = {place: self.ledger.epoch(place) for place in self._get_active_partitions()}
                     chunks = await self._getmany(set(epochs), POLL_S)
@@ -190,6 +196,7 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
     async def _deliver(self, place: TP, chunk: Chunk, epoch: int) -> None:
         while not self._open() and self.ledger.epoch(place) == epoch and not self.should_stop:
             await self._change()
+        await self._rewind()
         if self.ledger.epoch(place) != epoch or self.should_stop:
             return
         expected = self.ledger.expected(place)
@@ -206,6 +213,13 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
         self._read_offset[place] = message.offset
         await self.callback(message)
 
+    async def _rewind(self) -> None:
+        """After a suspension: Faust has emptied its streams' queues, so what waited there is read again."""
+        if self._rewind_due and self._open():
+            self._rewind_due = False
+            for place, position in self.ledger.rewind().items():
+                await super().seek(TP(*place), position)
+
     # What lets the reader go on.
 
     def _on_progress(self) -> None:
@@ -216,6 +230,7 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
     def resume_flow(self) -> None:
         """Let chunks be delivered again."""
         super().resume_flow()
+        self._rewind_due = True
         self._changed.set()
 
     def resume_partitions(self, tps: Iterable[Any]) -> None:
@@ -250,21 +265,19 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
         return committed
 
     async def on_partitions_revoked(self, revoked: set[Any]) -> None:
-        """Let agents end the chunks they have begun, commit, then give the partitions up."""
-        if revoked:
-            self.stop_flow()
-            self.app.flow_control.suspend()
-            self.app.flow_control.clear()
-            await self._begun_chunks_end()
-            await self.commit()
+        """Give the partitions up. Faust calls :meth:`wait_empty` in it, once nothing more is delivered."""
         await super().on_partitions_revoked(revoked)
         self.ledger.forget(revoked)
 
-    async def _begun_chunks_end(self) -> None:
+    async def wait_empty(self) -> None:
+        """Let agents end the chunks they have begun, within a limit, and commit; before a revoke and at a stop."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + DRAIN_S
-        while loop.time() < deadline and any(d.begun and not d.finished for d in self.ledger.in_flight()):
+        while not self._failed and loop.time() < deadline and any(each.begun for each in self.ledger.in_flight()):
             await self._change()
+        # A commit that was under way when it was asked for covers less.
+        await self.maybe_wait_for_commit_to_finish()
+        await self.commit()
 
     # Committing.
 

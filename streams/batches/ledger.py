@@ -41,6 +41,7 @@ class Delivery:
     """One chunk on its way: part of a :class:`Ledger`, which hears of every change."""
 
     place: Place
+    first: int
     next_offset: int
     records: int
     size: int
@@ -131,7 +132,7 @@ class Ledger:
         if expected is not None and first != expected:
             raise BugError(f"{place[0]}-{place[1]}: delivery from {first}; expected {expected}")
         self._expected[place] = next_offset
-        delivery = Delivery(place, next_offset, records, size, self)
+        delivery = Delivery(place, first, next_offset, records, size, self)
         self._flight[place].append(delivery)
         self.records += records
         self.size += size
@@ -167,6 +168,20 @@ class Ledger:
                 delivery.forgotten = True
                 self._leave(delivery)
         self._on_progress()
+
+    def rewind(self) -> dict[Place, int]:
+        """Forget the deliveries that no reader has begun, and those behind them; from where each partition must be read again."""
+        positions: dict[Place, int] = {}
+        for place, flight in self._flight.items():
+            waiting = next((each for each in flight if not each.begun and not each.acked), None)
+            while waiting is not None and not waiting.forgotten:
+                dropped = flight.pop()
+                dropped.forgotten = True
+                self._leave(dropped)
+                positions[place] = self._expected[place] = dropped.first
+        for place in positions:
+            self._epochs[place] += 1
+        return positions
 
     def in_flight(self) -> list[Delivery]:
         """Everything that is delivered and behind no finished run."""
