@@ -17,8 +17,8 @@ from skeet.streams.batches.ledger import Limits
 Handler = Callable[[Chunk, Outputs], Awaitable[None] | None]
 """What an agent does with a chunk. What it adds to the outputs is sent when it returns."""
 
-COMMIT_INTERVAL_S = 0.1
-"""How far behind the work the committed positions are at low rates; at high ones ``Limits.commit_records`` bounds it."""
+COMMIT_INTERVAL_S = 1.0
+"""Faust's own commit, for a position that no record moves; what was finished is committed much sooner (``Limits``)."""
 PRODUCER_BATCH_BYTES = 256 * 1024
 FETCH_BYTES = 1024 * 1024
 """Of one partition in one fetch."""

@@ -1,7 +1,7 @@
 """Faust's transport with chunks for messages: delivery, flow and commits; membership and sessions stay Faust's.
 
-Nothing overtakes: a chunk is entered into the ledger before it is handed over, begins where the one before it ended, and is
-dropped when its partition was revoked or sought in between. The offset that is committed is the ledger's, past the longest
+Nothing overtakes and nothing is passed over: a chunk is entered into the ledger before it is handed over, and only if it begins
+where the one before it ended or where the partition was sought; else that place is sought again. The offset that is committed is the ledger's, past the longest
 run of finished chunks. Reading waits for events (room, flow, partitions), not for time.
 
 Private names of faust-streaming and aiokafka are used; :mod:`skeet.streams.batches.contract` names them all.
@@ -131,7 +131,8 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
 
     def __init__(self, transport: ChunkTransport, *args: Any, **kwargs: Any) -> None:
         self._changed = asyncio.Event()
-        self._commit_due = asyncio.Event()
+        self._finished = asyncio.Event()
+        self._many_finished = asyncio.Event()
         self._rewind_due = False
         self._failed = False
         self.ledger = Ledger(transport.limits, self._on_progress)
@@ -167,10 +168,9 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
             while not (self.should_stop or fetcher.should_stop):
                 await self._rewind()
                 if self._may_read():
-                    epochs = {place: self.ledger.epoch(place) for place in self._get_active_partitions()}
-                    chunks = await self._getmany(set(epochs), POLL_S)
+                    chunks = await self._getmany(set(self._get_active_partitions()), POLL_S)
                     for place, chunk in chunks.items():
-                        await self._deliver(TP(*place), chunk, epochs[place])
+                        await self._deliver(TP(*place), chunk)
                 else:
                     await self._change()
         except self.consumer_stopped_errors:
@@ -193,18 +193,22 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
         except TimeoutError:
             pass
 
-    async def _deliver(self, place: TP, chunk: Chunk, epoch: int) -> None:
-        while not self._open() and self.ledger.epoch(place) == epoch and not self.should_stop:
+    async def _deliver(self, place: TP, chunk: Chunk) -> None:
+        while not self._open() and not self.should_stop:
             await self._change()
         await self._rewind()
-        if self.ledger.epoch(place) != epoch or self.should_stop:
-            return
         expected = self.ledger.expected(place)
-        if expected is not None and chunk.first != expected:
-            # What lies between was fetched and lost on its way here (its reader was cancelled): read it again.
-            logger().warning("delivery interrupted", at=f"{place.topic}-{place.partition}", position=expected)
-            await self.seek(place, expected)
+        if expected is None or self.should_stop:
             return
+        if chunk.first != expected:
+            # Fetched before a seek, or after a chunk whose reader was cancelled on its way here.
+            if not await self._unreadable(place, expected):
+                await super().seek(place, expected)
+                return
+            logger().warning(
+                "records are gone", at=f"{place.topic}-{place.partition}", first=expected, next=chunk.first
+            )
+            self.ledger.start(place, chunk.first)
         delivery = self.ledger.deliver(place, chunk.first, chunk.next_offset, len(chunk), chunk.size)
         if not len(chunk):
             return
@@ -212,6 +216,12 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
         self.app.monitor.track_tp_end_offset(place, self.highwater(place))
         self._read_offset[place] = message.offset
         await self.callback(message)
+
+    async def _unreadable(self, place: TP, position: int) -> bool:
+        """Whether the broker no longer has the position (retention, a topic made anew), so that the reader was reset."""
+        earliest = await self.earliest_offsets(place)
+        ends = await self.highwaters(place)
+        return not earliest[place] <= position <= ends[place]
 
     async def _rewind(self) -> None:
         """After a suspension: Faust has emptied its streams' queues, so what waited there is read again."""
@@ -224,8 +234,10 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
 
     def _on_progress(self) -> None:
         self._changed.set()
+        if self.ledger.uncommitted:
+            self._finished.set()
         if self.ledger.uncommitted >= self.ledger.limits.commit_records:
-            self._commit_due.set()
+            self._many_finished.set()
 
     def resume_flow(self) -> None:
         """Let chunks be delivered again."""
@@ -243,26 +255,32 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
         super().on_buffer_drop(tp)
         self._changed.set()
 
-    # Going elsewhere: before and after, so that nothing fetched at the old place passes for the new one.
+    # Going elsewhere.
 
     async def seek(self, partition: Any, offset: int) -> None:
         """Read this partition from there; what is in flight of it is forgotten."""
-        self.ledger.forget([partition])
+        self.ledger.start(partition, offset)
         await super().seek(partition, offset)
-        self.ledger.forget([partition])
 
     async def seek_wait(self, partitions: Mapping[Any, int]) -> None:
         """Read these partitions from there; what is in flight of them is forgotten."""
-        self.ledger.forget(partitions)
+        for place, offset in partitions.items():
+            self.ledger.start(place, offset)
         await super().seek_wait(partitions)
-        self.ledger.forget(partitions)
 
     async def seek_to_committed(self) -> Mapping[Any, int]:
-        """Read every partition from where it is committed; whatever is in flight is forgotten."""
+        """Read every partition from where it is committed (else from where the settings say); forget what is in flight."""
         self.ledger.forget()
-        committed: Mapping[Any, int] = await super().seek_to_committed()
-        self.ledger.forget()
-        return committed
+        found: dict[Any, int] = dict(await super().seek_to_committed())
+        new = [place for place, offset in found.items() if offset is None]
+        if new:
+            latest = self.app.conf.consumer_auto_offset_reset == "latest"
+            begin = await (self.highwaters(*new) if latest else self.earliest_offsets(*new))
+            found |= {place: begin[place] for place in new}
+            await self.seek_wait({TP(*place): found[place] for place in new})
+        for place, offset in found.items():
+            self.ledger.start(place, offset)
+        return found
 
     async def on_partitions_revoked(self, revoked: set[Any]) -> None:
         """Give the partitions up. Faust calls :meth:`wait_empty` in it, once nothing more is delivered."""
@@ -306,11 +324,29 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
         self.ledger.committing()
         return bool(await super().force_commit(topics, start_new_transaction))
 
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
+        """As Faust does, without the table it draws for its log at every commit, and noting only what was committed."""
+        await self.app.producer.flush()
+        assignment = self.assignment()
+        owned = {place: offset for place, offset in offsets.items() if place in assignment}
+        if not owned or not await self._commit(owned):
+            return False
+        self._committed_offset.update(owned)
+        self.app.monitor.on_tp_commit(owned)
+        return True
+
     @Service.task  # type: ignore[untyped-decorator]
-    async def _commit_by_records(self) -> None:
+    async def _commit_soon(self) -> None:
+        limits = self.ledger.limits
         while not self.should_stop:
-            await self._commit_due.wait()
-            self._commit_due.clear()
+            await self._finished.wait()
+            if self.ledger.uncommitted < limits.commit_records:
+                try:
+                    await asyncio.wait_for(self._many_finished.wait(), limits.commit_after_s)
+                except TimeoutError:
+                    pass
+            self._finished.clear()
+            self._many_finished.clear()
             await self.commit()
 
 

@@ -24,8 +24,8 @@ class Limits:
     ``chunk_*`` bound one event: a fetched batch is never cut, so a chunk may exceed them by one batch. ``flight_*`` bound
     what is delivered and not finished, all partitions together: reading goes on only below all of them, so that what a
     slow agent holds is ``flight_bytes`` plus one chunk for each partition, and what the fetcher has ready (one fetch for
-    each partition). ``commit_records`` is how many finished records may wait to be committed before a commit is made at
-    once: what a kill repeats.
+    each partition). ``commit_records`` finished records are committed at once, fewer ``commit_after_s`` after the first of
+    them: what a kill repeats is that, what was finished while the commit was under way, and the chunk in hand.
     """
 
     chunk_records: int = 8_192
@@ -34,6 +34,7 @@ class Limits:
     flight_bytes: int = 32 * 1024 * 1024
     flight_chunks: int = 1_000
     commit_records: int = 4_096
+    commit_after_s: float = 0.01
 
 
 @dataclass(slots=True, eq=False)
@@ -90,7 +91,6 @@ class Ledger:
         self._flight: dict[Place, deque[Delivery]] = defaultdict(deque)
         self._committable: dict[Place, int] = {}
         self._expected: dict[Place, int] = {}
-        self._epochs: dict[Place, int] = defaultdict(int)
         self.records = 0
         self.size = 0
         self.chunks = 0
@@ -112,13 +112,14 @@ class Ledger:
         """For each partition with finished deliveries, the offset that may be committed: the next one to read."""
         return self._committable
 
-    def epoch(self, place: Place) -> int:
-        """Changes whenever the partition is forgotten: what was fetched under another epoch must not be delivered."""
-        return self._epochs[place]
-
     def expected(self, place: Place) -> int | None:
-        """The position at which the next delivery must begin; None when any may be the first."""
+        """The position at which the next delivery must begin; None while the partition is nobody's or not yet sought."""
         return self._expected.get(place)
+
+    def start(self, place: Place, position: int) -> None:
+        """Deliveries of the partition begin here from now on; what was in flight is forgotten."""
+        self.forget([place])
+        self._expected[place] = position
 
     def deliver(self, place: Place, first: int, next_offset: int, records: int, size: int) -> Delivery:
         """Enter a chunk before it is handed over. Without records it is finished at once (markers, aborted records).
@@ -126,10 +127,11 @@ class Ledger:
         Raises
         ------
         BugError
-            it does not begin where the one before it ended: to commit behind it would lose what lies between.
+            it does not begin where the one before it ended, or where the partition was started: to commit behind it would
+            lose what lies between.
         """
         expected = self._expected.get(place)
-        if expected is not None and first != expected:
+        if first != expected:
             raise BugError(f"{place[0]}-{place[1]}: delivery from {first}; expected {expected}")
         self._expected[place] = next_offset
         delivery = Delivery(place, first, next_offset, records, size, self)
@@ -160,8 +162,7 @@ class Ledger:
 
     def forget(self, places: Iterable[Place] | None = None) -> None:
         """Drop these partitions (default: all): nothing in flight of them can be committed or is to be waited for."""
-        for place in list(self._known() if places is None else places):
-            self._epochs[place] += 1
+        for place in list(self._expected if places is None else places):
             self._committable.pop(place, None)
             self._expected.pop(place, None)
             for delivery in self._flight.pop(place, ()):
@@ -179,16 +180,11 @@ class Ledger:
                 dropped.forgotten = True
                 self._leave(dropped)
                 positions[place] = self._expected[place] = dropped.first
-        for place in positions:
-            self._epochs[place] += 1
         return positions
 
     def in_flight(self) -> list[Delivery]:
         """Everything that is delivered and behind no finished run."""
         return [delivery for flight in self._flight.values() for delivery in flight]
-
-    def _known(self) -> set[Place]:
-        return {*self._flight, *self._epochs, *self._expected, *self._committable}
 
     def _leave(self, delivery: Delivery) -> None:
         self.records -= delivery.records

@@ -88,7 +88,9 @@ def new_topic(kafka: str, partitions: int = 1, **config: str) -> str:
 
 def fill(kafka: str, topic: str, values: Iterable[bytes], partition: int = 0, key: bytes | None = None) -> None:
     """Write values into one partition, in order."""
-    client = Producer({"bootstrap.servers": kafka, "linger.ms": 5, "batch.num.messages": 200})
+    client = Producer(
+        {"bootstrap.servers": kafka, "linger.ms": 5, "batch.num.messages": 200, "enable.idempotence": True}
+    )
     for value in values:
         client.produce(topic, value, key, partition)
         client.poll(0)
