@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -70,8 +69,9 @@ def each_chunk(app: Any, handle: Handler) -> Callable[[Any], Awaitable[None]]:
                 await outputs.send()
             except Exception as error:
                 await app.consumer.fail(error)
-                # Returning would let Faust start the agent anew, behind this chunk.
-                await asyncio.get_running_loop().create_future()
+                # Returning before would let Faust start the agent anew, behind this chunk.
+                await app._stopped.wait()
+                return
             event.ack()
 
     agent.__name__ = getattr(handle, "__name__", "agent")

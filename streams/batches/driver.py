@@ -35,7 +35,7 @@ LOOK_AGAIN_S = 0.1
 FETCH_WAIT_MS = 100
 """How long a broker without new records holds a fetch: what a stop may have to wait for."""
 DRAIN_S = 2.5
-"""How long a revoke waits for chunks that an agent has begun; the rest is the next owner's."""
+"""How long a revoke or a stop waits for chunks that an agent has begun, and for the commit; the rest is the next owner's."""
 
 NO_GENERATION = -1
 
@@ -134,7 +134,6 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
         self._finished = asyncio.Event()
         self._many_finished = asyncio.Event()
         self._rewind_due = False
-        self._failed = False
         self.ledger = Ledger(transport.limits, self._on_progress)
         super().__init__(transport, *args, **kwargs)
 
@@ -158,7 +157,6 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
 
     async def fail(self, error: BaseException) -> None:
         """End the process; what is not finished is not committed and is delivered again."""
-        self._failed = True
         await self.crash(error)
 
     # Reading.
@@ -289,10 +287,15 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
 
     async def wait_empty(self) -> None:
         """Let agents end the chunks they have begun, within a limit, and commit; before a revoke and at a stop."""
+        if self.crashed:
+            return
         loop = asyncio.get_running_loop()
         deadline = loop.time() + DRAIN_S
-        while not self._failed and loop.time() < deadline and any(each.begun for each in self.ledger.in_flight()):
+        while loop.time() < deadline and any(each.begun for each in self.ledger.in_flight()):
             await self._change()
+        await asyncio.wait({asyncio.ensure_future(self._commit_finished())}, timeout=DRAIN_S)
+
+    async def _commit_finished(self) -> None:
         # A commit that was under way when it was asked for covers less.
         await self.maybe_wait_for_commit_to_finish()
         await self.commit()
