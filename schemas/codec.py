@@ -83,6 +83,10 @@ class EventCodec:
         }
         if meta is not None:
             values.update((name, getattr(meta, name)) for name in META_FIELDS)
+        return self.write_values(values)
+
+    def write_values(self, values: Mapping[str, Any]) -> bytes:
+        """The Avro body of fields as :meth:`read_values` gives them."""
         body = io.BytesIO()
         fastavro.schemaless_writer(body, self.schema, values)
         return body.getvalue()
@@ -131,10 +135,35 @@ class Codec:
             when a value does not fit its schema (more than 18 decimal places, a missing envelope).
         """
         codec = self._codecs[type(event)]
+        return self._framed(type(event), lambda: codec.write(event, meta))
+
+    def encode_values(self, event_class: type[Event], values: Mapping[str, Any]) -> bytes:
+        """The framed record of fields as :meth:`decode_values` gives them.
+
+        Raises
+        ------
+        InvalidInput
+            as :meth:`encode`.
+        """
+        return self._framed(event_class, lambda: self._codecs[event_class].write_values(values))
+
+    def schema_id(self, event_class: type[Event]) -> int:
+        """The id that records of this class are written with.
+
+        Raises
+        ------
+        InvalidInput
+            the class has none here.
+        """
+        if event_class not in self._headers:
+            raise InvalidInput(f"{full_name(event_class)} has no schema id here")
+        return int(HEADER.unpack(self._headers[event_class])[1])
+
+    def _framed(self, event_class: type[Event], write: Callable[[], bytes]) -> bytes:
         try:
-            return self._headers[type(event)] + codec.write(event, meta)
+            return self._headers[event_class] + write()
         except (ValueError, TypeError, OverflowError) as error:
-            raise InvalidInput(f"{full_name(type(event))} cannot be written: {error}") from error
+            raise InvalidInput(f"{full_name(event_class)} cannot be written: {error}") from error
 
     def decode(self, record: bytes) -> tuple[Event, Meta | None]:
         """The event and its envelope (None on lean records).

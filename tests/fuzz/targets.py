@@ -37,7 +37,7 @@ from skeet.core.commands import Command
 from skeet.core.control import AccountSnapshot
 from skeet.core.controls import Control, Limits
 from skeet.core.errors import SkeetError
-from skeet.core.market import InstrumentDefined, Reference, ReferenceStatus
+from skeet.core.market import InstrumentDefined, Reference, ReferenceStatus, Signal
 from skeet.core.record import Event, Meta, Record, TopicPosition
 from skeet.core.risk import Context, RiskRules, SeenReference
 from skeet.core.values import (
@@ -57,6 +57,7 @@ from skeet.projections.history_rows import inserts_of
 from skeet.schemas.avro import is_lean
 from skeet.schemas.catalogue import COMMANDS, CONTROL, EVENTS, REPORTS, committed_schema
 from skeet.schemas.codec import HEADER, MAGIC, Codec, numbered_codec
+from skeet.schemas.columns.decoding import ColumnDecoder
 from skeet.schemas.golden import sample
 from skeet.streams.door import Door, RawRecord, account_of, dead_letter
 from skeet.streams.topics import TOPICS, Topic
@@ -137,6 +138,27 @@ def run_codec(content: bytes) -> None:
     event, meta = CODEC.decode(content)
     flaws(event, meta)
     CODEC.decode_values(content)
+
+
+@lru_cache
+def signal_decoder() -> ColumnDecoder:
+    return ColumnDecoder(CODEC, Signal)
+
+
+SIGNALS = st.lists(st.one_of(mutated(st.just(sound(sample(Signal)))), RECORDS), max_size=6)
+
+
+def run_columns(records: list[bytes]) -> None:
+    columns = signal_decoder().decode_records(records)
+    rows = {int(record): row for row, record in enumerate(columns.index)}
+    for number, record in enumerate(records):
+        try:
+            event_class, values = CODEC.decode_values(record)
+        except SkeetError:
+            event_class, values = Event, {}
+        assert (number in rows) is (event_class is Signal), "a row for each record that is a signal, and no other"
+        if event_class is Signal:
+            assert repr(columns.values(rows[number])) == repr(values)
 
 
 def run_foreign_schema(given: tuple[bytes, bytes]) -> None:
@@ -456,6 +478,7 @@ def _json_texts() -> st.SearchStrategy[str]:
 
 TARGETS = (
     Target("codec", RECORDS, run_codec),
+    Target("batches as columns", SIGNALS, run_columns),
     Target("codec with a foreign schema", st.tuples(SCHEMAS, _avro_noise()), run_foreign_schema),
     Target(
         "door of a topic, and its dead letter",
