@@ -6,7 +6,6 @@ import asyncio
 from collections import defaultdict
 from typing import Any
 
-from skeet.core.errors import InvalidInput
 from skeet.streams.batches.ledger import Delivery
 from skeet.streams.partitioner import partition_of
 
@@ -43,8 +42,6 @@ class Outputs:
 
         Raises
         ------
-        InvalidInput
-            a record is larger than the producer's batches.
         aiokafka.errors.KafkaError
             the producer cannot take it (no such topic, closed, no room within the request's timeout).
         """
@@ -72,17 +69,14 @@ class Outputs:
 
 
 def _batches(producer: Any, topic: str, records: list[Record]) -> list[Any]:
-    """The records in as few batches as the producer's size allows, each closed."""
+    """The records in as few batches as the producer's size allows, each closed. The first of a batch may be of any size."""
     batch = producer.create_batch()
     batches = [batch]
     for key, value in records:
         if batch.append(key=key, value=value, timestamp=None) is None:
             batch = producer.create_batch()
             batches.append(batch)
-            if batch.append(key=key, value=value, timestamp=None) is None:
-                raise InvalidInput(
-                    f"{topic}: a record of {len(value or b'')} bytes is larger than the producer's batches"
-                )
+            batch.append(key=key, value=value, timestamp=None)
     for each in batches:
         each.close()
     return batches

@@ -211,18 +211,11 @@ def _latencies(bootstrap: str, pairs: int) -> list[Comparison]:
         sides = ("stock-latency", "batch-latency")
         for side in sides if number % 2 else reversed(sides):
             found[side].append(_ages(bootstrap, side, f"{side}-{number}"))
-    return [
-        _comparison(
-            what,
-            "stock-latency",
-            "batch-latency",
-            *([_percentile(ages, percent) for ages in found[side]] for side in ("stock-latency", "batch-latency")),
-            goal,
-            floor,
-            unit="ms",
-        )
-        for what, percent, goal, floor in LATENCIES
-    ]
+    compared: list[Comparison] = []
+    for what, percent, goal, floor in LATENCIES:
+        stock, batch = ([_percentile(ages, percent) for ages in runs] for runs in found.values())
+        compared.append(_comparison(what, "stock-latency", "batch-latency", stock, batch, goal, floor, unit="ms"))
+    return compared
 
 
 def _ages(bootstrap: str, side: str, topic: str) -> list[float]:

@@ -105,21 +105,6 @@ def times_read(workers: list[Worker], flow: Flow) -> list[list[int]]:
     return counts
 
 
-def dump(workers, counts):
-    with open("/tmp/eng/dump", "w") as f:
-        for p, partition in enumerate(counts):
-            gaps = [o for o, c in enumerate(partition) if not c]
-            f.write(f"{p} written {len(partition)} gaps {len(gaps)} {gaps[:3]} {gaps[-3:]}\n")
-            for w, worker in enumerate(workers):
-                last = None
-                for note in worker.notes:
-                    if note.partition == p:
-                        if last is None or note.first != last:
-                            f.write(f"   worker {w} from {note.first} (before: {last}) at {note.at}\n")
-                        last = note.next_offset
-                f.write(f"   worker {w} to {last}\n")
-
-
 def redelivered(counts: list[list[int]]) -> int:
     return sum(count - 1 for partition in counts for count in partition)
 
@@ -154,7 +139,6 @@ def test_sigkill_of_one_of_two_workers_repeats_little_and_loses_nothing(
     flow.end()
     until(lambda: all_committed(kafka, group, topic, flow))
     counts = times_read(workers, flow)
-    dump(workers, counts)
     assert min(min(partition) for partition in counts) == 1
     repeated = redelivered(counts)
     record_property("redelivered", repeated)
