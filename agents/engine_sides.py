@@ -42,7 +42,7 @@ class Clock:
         self._count = count
         self._left_out = 0
         self._records = 0
-        self._began = 0.0
+        self._began = self._cpu_began = 0.0
         self.done = asyncio.Event()
         self.found: dict[str, Any] = {}
 
@@ -50,10 +50,11 @@ class Clock:
         """So many more."""
         self._records += records
         if not self._began:
-            self._left_out, self._began = records, time.perf_counter()
+            self._left_out, self._began, self._cpu_began = records, time.perf_counter(), time.process_time()
         elif self._records >= self._count and not self.done.is_set():
             seconds = time.perf_counter() - self._began
-            self.found = {"records": self._records - self._left_out, "seconds": seconds}
+            cpu = time.process_time() - self._cpu_began
+            self.found = {"records": self._records - self._left_out, "seconds": seconds, "cpu_seconds": cpu}
             self.done.set()
 
 
@@ -194,15 +195,15 @@ def confluent_values(bootstrap: str, topic: str, count: int) -> dict[str, Any]:
     )
     consumer.subscribe([topic])
     seen = left_out = 0
-    began = 0.0
+    began = cpu_began = 0.0
     while seen < count:
         values = [message.value() for message in consumer.consume(10_000, 0.1)]
         seen += len(values)
         if values and not began:
-            left_out, began = seen, time.perf_counter()
-    seconds = time.perf_counter() - began
+            left_out, began, cpu_began = seen, time.perf_counter(), time.process_time()
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu_began
     consumer.close()
-    return {"records": seen - left_out, "seconds": seconds}
+    return {"records": seen - left_out, "seconds": seconds, "cpu_seconds": cpu}
 
 
 SIDES: Mapping[str, Callable[[str, str, str, Clock], Any]] = {

@@ -21,6 +21,7 @@ KNOWN_VERSIONS = {
 PRIVATE_NAMES = (
     # Replaced or overridden.
     ("aiokafka.consumer.fetcher", "MemoryRecords"),
+    ("aiokafka.conn", "READER_LIMIT"),
     ("faust.transport.consumer", "Consumer._drain_messages"),
     ("faust.transport.consumer", "Consumer._filter_tps_with_pending_acks"),
     ("faust.transport.consumer", "Consumer._new_offset"),

@@ -38,6 +38,9 @@ SIDE_DEADLINE_S = 400.0
 TOLERANCE = 1e-9
 """Relative difference of a signal's values that counts as equal: both sides add doubles in the same order."""
 
+Figures = dict[str, Any]
+"""A side's line of JSON."""
+
 RATES = (
     # what, baseline, ours, goal, floor
     ("signals against decoding", "stock-decode", "batch-signals", 100.0, 40.0),
@@ -63,15 +66,16 @@ def bench_engine(
     with _broker() as bootstrap:
         _create(bootstrap, "trades")
         _fill(bootstrap, "trades", records)
-        figures = [_round(bootstrap, records, number) for number in range(rounds + 1)][1:]
+        runs = [_round(bootstrap, records, number) for number in range(rounds + 1)][1:]
         compared = _compare(bootstrap, records)
         found = [
-            _comparison(what, base, ours, [f[base] for f in figures], [f[ours] for f in figures], goal, floor)
+            _comparison(what, base, ours, [_rate(r[base]) for r in runs], [_rate(r[ours]) for r in runs], goal, floor)
             for what, base, ours, goal, floor in RATES
         ]
         found += _latencies(bootstrap, pairs) if pairs else []
     notes = (
         f"{records:,} trades of {INSTRUMENTS} instruments in {PARTITIONS} partitions; stock Faust reads {STOCK_RECORDS:,}",
+        _processor_times(runs),
         f"compared: {compared:,} signals of both sides, equal within {TOLERANCE:g}",
     )
     report("Stream engine", found, notes=notes, as_json=as_json)
@@ -130,18 +134,28 @@ def _fill(bootstrap: str, topic: str, records: int) -> None:
         raise InfrastructureError("the broker did not take the trades in time")
 
 
-def _round(bootstrap: str, records: int, number: int) -> Mapping[str, float]:
-    """Records a second of every side, in turn."""
+def _round(bootstrap: str, records: int, number: int) -> Mapping[str, Figures]:
+    """What every side found, in turn."""
     out = f"signals-{number}"
     _create(bootstrap, out)
     sides = ("stock-count", "batch-count", "stock-decode", "batch-signals", "confluent")
-    return {side: _rate(bootstrap, side, out, records) for side in (sides if number % 2 else reversed(sides))}
+    found = {}
+    for side in sides if number % 2 else reversed(sides):
+        count = min(records, STOCK_RECORDS) if side.startswith("stock") else records
+        found[side] = _result(_started(side, bootstrap, "trades", out, count))
+    return found
 
 
-def _rate(bootstrap: str, side: str, out: str, records: int) -> float:
-    count = min(records, STOCK_RECORDS) if side.startswith("stock") else records
-    found = _result(_started(side, bootstrap, "trades", out, count))
-    return float(found["records"] / found["seconds"])
+def _rate(figures: Figures) -> float:
+    return float(figures["records"] / figures["seconds"])
+
+
+def _processor_times(runs: list[Mapping[str, Figures]]) -> str:
+    """Processor time of each side: what other work on the machine disturbs least."""
+    times = {
+        side: median(1e9 * run[side]["cpu_seconds"] / run[side]["records"] for run in runs) for side in sorted(runs[0])
+    }
+    return "processor time, ns a record: " + ", ".join(f"{side} {ns:,.0f}" for side, ns in times.items())
 
 
 def _started(side: str, bootstrap: str, topic: str, out: str, count: int) -> subprocess.Popen[str]:
@@ -150,7 +164,7 @@ def _started(side: str, bootstrap: str, topic: str, out: str, count: int) -> sub
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=quiet)
 
 
-def _result(process: subprocess.Popen[str]) -> dict[str, Any]:
+def _result(process: subprocess.Popen[str]) -> Figures:
     try:
         output, _ = process.communicate(timeout=SIDE_DEADLINE_S)
     except subprocess.TimeoutExpired as error:
@@ -158,7 +172,7 @@ def _result(process: subprocess.Popen[str]) -> dict[str, Any]:
         raise InfrastructureError(f"{process.args!r} did not end within {SIDE_DEADLINE_S:.0f} s") from error
     if process.returncode:
         raise BugError(f"{process.args!r} ended with {process.returncode}")
-    found: dict[str, Any] = json.loads(output.splitlines()[-1])
+    found: Figures = json.loads(output.splitlines()[-1])
     return found
 
 
