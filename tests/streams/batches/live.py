@@ -18,7 +18,7 @@ from skeet.streams.batches.chunk import Chunk
 from skeet.streams.batches.emission import Outputs
 from skeet.streams.batches.ledger import Limits
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 @dataclass

@@ -73,7 +73,8 @@ def by_aiokafka(raw: bytes, aborted: list[tuple[int, int]], position: int) -> tu
 
 
 def by_us(raw: bytes, aborted: list[tuple[int, int]], position: int, cap: int) -> tuple[list[Plain], int]:
-    fetched, found, at = FetchedChunks(PLACE, raw, aborted, position), [], position
+    found: list[Plain] = []
+    fetched, at = FetchedChunks(PLACE, raw, aborted, position), position
     while not fetched.exhausted:
         chunk = fetched.next_chunk(cap, 1 << 20)
         assert chunk.first == at

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
+from functools import partial
 from typing import Any
 
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from faust.types import TP
-from live import commit, committed, fill, new_topic, read_committed, running, until
+from live import Seen, commit, committed, fill, new_topic, read_committed, running, until
 
 from skeet.streams.batches.chunk import Chunk
 from skeet.streams.batches.emission import Outputs
@@ -25,6 +26,10 @@ LAST = b"last"
 
 def group() -> str:
     return f"g{uuid.uuid4().hex[:8]}"
+
+
+def has(seen: Seen, count: int) -> bool:
+    return seen.count >= count
 
 
 def numbered(count: int, first: int = 0) -> list[bytes]:
@@ -229,7 +234,7 @@ async def test_suspended_flow_loses_and_repeats_nothing(kafka: str) -> None:
 
     async with running(kafka, name, topic, briefly, SMALL) as (app, seen):
         for stop in (500, 1500, 2500, 3500):
-            await until(lambda stop=stop: seen.count >= stop)
+            await until(partial(has, seen, stop))
             app.consumer.stop_flow()
             app.flow_control.suspend()
             await asyncio.sleep(0)

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ RATE = 20_000
 DEADLINE_S = 90.0
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Note:
     """What a worker wrote about a chunk."""
 
@@ -95,6 +96,10 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
+def has_notes(worker: Worker, count: int) -> bool:
+    return len(worker.notes) > count
+
+
 def times_read(workers: list[Worker], flow: Flow) -> list[list[int]]:
     """How often each offset was given to an agent."""
     counts = [[0] * written for written in flow.written]
@@ -156,7 +161,7 @@ def test_a_worker_that_joins_and_leaves_again_and_again_leaves_no_hole(
     for _ in range(3):
         guest = start(group, topic, out)
         workers.append(guest)
-        until(lambda guest=guest: len(guest.notes) > 20)
+        until(partial(has_notes, guest, 20))
         guest.process.terminate()
         assert guest.process.wait(30) == 0
     flow.end()

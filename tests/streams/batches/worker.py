@@ -39,4 +39,5 @@ async def main(bootstrap: str, group: str, topic: str, out: str, file: Path) -> 
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:5], Path(sys.argv[5])))
+    bootstrap, group, topic, out, file = sys.argv[1:6]
+    asyncio.run(main(bootstrap, group, topic, out, Path(file)))
