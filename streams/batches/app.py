@@ -8,10 +8,13 @@ from typing import Any
 
 import faust
 
+from skeet.core.record import TopicPosition
+from skeet.core.values import NS_PER_MS
 from skeet.streams.batches.chunk import Chunk
 from skeet.streams.batches.driver import ChunkTopic, ChunkTransport
 from skeet.streams.batches.emission import Outputs
 from skeet.streams.batches.ledger import Limits
+from skeet.streams.door import RawRecord
 
 Handler = Callable[[Chunk, Outputs], Awaitable[None] | None]
 """What an agent does with a chunk. What it adds to the outputs is sent when it returns."""
@@ -76,3 +79,13 @@ def each_chunk(app: Any, handle: Handler) -> Callable[[Any], Awaitable[None]]:
 
     agent.__name__ = getattr(handle, "__name__", "agent")
     return agent
+
+
+def raw_record(chunk: Chunk, index: int, prefix: str) -> RawRecord:
+    """One record of a chunk as the door takes it: to judge it alone, and for its dead letter, which names its own offset."""
+    return RawRecord(
+        at=TopicPosition(chunk.topic.removeprefix(prefix), chunk.partition, int(chunk.offsets[index])),
+        key=chunk.key(index) or b"",
+        value=chunk.value(index) or b"",
+        log_ns=int(chunk.timestamps_ms[index]) * NS_PER_MS,
+    )

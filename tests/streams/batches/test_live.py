@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from faust.types import TP
 from live import Seen, commit, committed, fill, new_topic, read_committed, running, until
 
+from skeet.streams.batches.app import raw_record
 from skeet.streams.batches.chunk import Chunk
 from skeet.streams.batches.emission import Outputs
 from skeet.streams.batches.ledger import Limits
@@ -199,7 +200,8 @@ async def test_a_bad_record_is_named_by_its_own_offset_and_the_rest_goes_on(kafk
             try:
                 total.append(int(value or b""))
             except ValueError:
-                outputs.add(letters, chunk.topic.encode(), b"%d:%b" % (chunk.offsets[index], chunk.value(index) or b""))
+                raw = raw_record(chunk, index, "batches.")
+                outputs.add(letters, raw.at.topic.encode(), b"%d:%b" % (raw.at.offset, raw.value))
 
     async with running(kafka, name, topic, add) as (app, _):
         await until(lambda: app.consumer.ledger.committable.get((topic, 0)) == 4)
