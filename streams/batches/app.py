@@ -11,9 +11,10 @@ import faust
 from skeet.core.record import TopicPosition
 from skeet.core.values import NS_PER_MS
 from skeet.streams.batches.chunk import Chunk
-from skeet.streams.batches.driver import ChunkTopic, ChunkTransport
+from skeet.streams.batches.driver import ChunkTransport
 from skeet.streams.batches.emission import Outputs
 from skeet.streams.batches.ledger import Limits
+from skeet.streams.batches.messages import ChunkTopic
 from skeet.streams.door import RawRecord
 
 Handler = Callable[[Chunk, Outputs], Awaitable[None] | None]
