@@ -32,7 +32,7 @@ check: dev ## format, lint, types, import directions (under 2 minutes)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy -p skeet
-	MYPYPATH=tests/agents:tests/support:tests/guards:tests/fuzz:tests/integration $(BIN)/mypy --explicit-package-bases tests
+	MYPYPATH=tests/agents:tests/support:tests/guards:tests/fuzz:tests/integration:tests/streams/batches $(BIN)/mypy --explicit-package-bases tests
 	$(BIN)/lint-imports
 
 # Three processes: Hypothesis moves the recursion limit, which Python 3.11 keeps for all threads of a process together, and

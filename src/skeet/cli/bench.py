@@ -12,6 +12,9 @@ class BenchGroup(LazyGroup):
 
     entries = (
         Entry("sql", "skeet.cli.bench_sql:sql", "The saved example queries on 10 million trades."),
+        Entry(
+            "engine", "skeet.cli.bench_engine:bench_engine", "Agents on chunks against stock Faust and a bare client."
+        ),
         Entry("codec", "skeet.cli.bench_codec:bench_codec", "Avro to columns and back, against fastavro."),
         Entry("feed", "skeet.cli.bench_feed:bench_feed", "Frames a second from file and socket into Kafka."),
         Entry("latency", "skeet.cli.bench_latency:bench_latency", "Tick to order at the venue's socket, hop by hop."),

@@ -1,0 +1,104 @@
+"""The compiled fold of `skeet bench engine` against the plain one that its stock side does, over chunks of any size."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skeet.agents.engine_sides import _signals_of
+from skeet.agents.engine_signals import EVERY, ROOM, TickSignals
+from skeet.core.market import Signal, Trade
+from skeet.core.values import Side
+from skeet.schemas.codec import numbered_codec
+from skeet.streams.batches.chunk import Chunk
+
+CODEC = numbered_codec((Trade, Signal))
+
+
+class Collected:
+    """Outputs that go nowhere."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[str, bytes, bytes]] = []
+
+    def add(self, topic: str, key: bytes, value: bytes) -> None:
+        self.records.append((topic, key, value))
+
+
+def trades(count: int, instruments: int) -> list[Trade]:
+    rng = random.Random(5)
+    return [
+        Trade(
+            instrument_id=f"SIM:X{rng.randrange(instruments)}/USDT",
+            ts_event=n,
+            ts_init=n + 1,
+            trade_id=str(n),
+            price_mantissa=rng.randrange(10_000, 20_000),
+            size_mantissa=rng.randrange(1, 1000),
+            price_scale=2,
+            size_scale=3,
+            aggressor_side=rng.choice([Side.BUY, Side.SELL]),
+        )
+        for n in range(count)
+    ]
+
+
+def chunk_of(first: int, some: list[Trade]) -> Chunk:
+    records = [CODEC.encode(trade) for trade in some]
+    lengths = np.array([len(record) for record in records])
+    none = np.zeros(len(some), np.int64)
+    return Chunk(
+        topic="trades",
+        partition=1,
+        first=first,
+        next_offset=first + len(some),
+        raw=b"".join(records),
+        places=np.array([np.cumsum(lengths) - lengths, lengths, none, none - 1, none]),
+        positions=np.array([np.arange(first, first + len(some)), none]),
+        size=int(lengths.sum()),
+    )
+
+
+def emitted(all_trades: list[Trade], size: int) -> list[tuple[bytes, Signal]]:
+    signals, outputs = TickSignals(CODEC, "signals"), Collected()
+    for first in range(0, len(all_trades), size):
+        target: Any = outputs
+        signals(chunk_of(first, all_trades[first : first + size]), target)
+    found = []
+    for topic, key, value in outputs.records:
+        signal, _ = CODEC.decode(value)
+        assert topic == "signals"
+        assert isinstance(signal, Signal)
+        found.append((key, signal))
+    return found
+
+
+@pytest.mark.parametrize("size", [1000, 137, 1])
+def test_signals_of_chunks_are_those_of_single_trades(size: int) -> None:
+    some = trades(1500, 3)
+    ours = {(s.instrument_id, s.values["trades"]): s.values for _, s in emitted(some, size)}
+    plain = _signals_of([dataclasses.asdict(trade) for trade in some])
+    assert len(plain) == len(ours) > 10
+    for instrument, (*values, number) in plain:
+        found = ours[instrument, number]
+        assert [found["ema"], found["imbalance"], found["rsi"]] == pytest.approx(values, rel=1e-12)
+
+
+def test_a_signal_names_the_trade_that_completed_it() -> None:
+    some = trades(500, 1)
+    key, signal = emitted(some, 70)[0]
+    assert key == b"SIM:X0/USDT"
+    assert signal.cause_at == f"trades/1/{EVERY - 1}"
+    assert signal.ts_event == some[EVERY - 1].ts_event
+
+
+def test_more_instruments_than_there_was_room_for() -> None:
+    some = [
+        dataclasses.replace(trade, instrument_id=f"SIM:{n % (ROOM + 10)}")
+        for n, trade in enumerate(trades(EVERY * (ROOM + 10), 1))
+    ]
+    assert {signal.instrument_id for _, signal in emitted(some, 20_000)} == {f"SIM:{n}" for n in range(ROOM + 10)}
