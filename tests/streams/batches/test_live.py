@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from faust.types import TP
-from live import Seen, commit, committed, fill, new_topic, read_committed, running, until
+from live_batches import Seen, commit, committed, fill, new_topic, read_committed, running, until
 
 from skeet.streams.batches.app import raw_record
 from skeet.streams.batches.chunk import Chunk

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
-from live import committed, new_topic, read_committed
+from live_batches import committed, new_topic, read_committed
 
 pytestmark = pytest.mark.integration
 
