@@ -60,8 +60,7 @@ def store_history_with_a_commit_that_hangs(settings: Settings) -> None:
         def commit(self, **_: object) -> None:
             threading.Event().wait()
 
-    history_writer.consumer = Hanging  # type: ignore[assignment]
-    history_writer.COMMIT_HANGS_S = 0.5
+    vars(history_writer).update(consumer=Hanging, COMMIT_HANGS_S=0.5)
     history_writer.HistorySession(settings, registered_codec(settings), HistoryStore(settings)).run(StopSignal())
 
 
