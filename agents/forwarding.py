@@ -64,10 +64,11 @@ class Forwarder:
             return 0
         return len(messages)
 
-    def run(self, stop: StopSignal) -> None:
-        """Forward until asked to stop."""
+    def run(self, stop: StopSignal, between: Callable[[], object] = lambda: None) -> None:
+        """Forward until asked to stop; ``between`` is called before each poll."""
         HEALTH.loop(self._role)
         while not stop.stopping:
+            between()
             self.step()
 
     def close(self) -> None:

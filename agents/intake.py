@@ -133,7 +133,7 @@ def main(settings: Settings) -> int:
         owners.start()
         forwarder.start()
         announce_ready()
-        forwarder.run(stop)
+        forwarder.run(stop, between=owners.follow)
         forwarder.close()
         owners.close()
     except InfrastructureError as error:

@@ -247,6 +247,15 @@ def test_an_account_opened_a_moment_ago_is_known(house: House) -> None:
     assert [record.event_id for record in house.commands()] == [outside_command_id(house.acme, f"t.{house.acme}", "k1")]
 
 
+def test_owners_are_followed_while_nobody_asks(house: House) -> None:
+    while house.owners.follow():
+        pass  # what other tests left
+    house.open("gamma", house.acme)
+    house.open("delta", house.acme)
+    taken: list[int] = []
+    eventually(lambda: taken.append(house.owners.follow()) or sum(taken) == 2, DEADLINE_S, "both events")
+
+
 def test_a_deposit_from_outside_is_refused(house: House) -> None:
     money = Deposit(ts_cause=1, valid_until=2, asset="USDT", amount=Decimal(10**9), external_ref="sim:1")
     house.ask(house.acme, house.alpha, money, "rich")
