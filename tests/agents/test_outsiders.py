@@ -48,7 +48,7 @@ from skeet.streams.topics import (
 pytestmark = pytest.mark.integration
 
 DEADLINE_S = 30.0
-TESTS = 12
+TESTS = 13
 """Pairs of tenants made in advance: at least one per test."""
 
 
@@ -250,10 +250,17 @@ def test_an_account_opened_a_moment_ago_is_known(house: House) -> None:
 def test_owners_are_followed_while_nobody_asks(house: House) -> None:
     while house.owners.follow():
         pass  # what other tests left
-    house.open("gamma", house.acme)
-    house.open("delta", house.acme)
-    taken: list[int] = []
-    eventually(lambda: taken.append(house.owners.follow()) or sum(taken) == 2, DEADLINE_S, "both events")
+    house.open(f"{house.alpha}-a", house.acme)
+    house.open(f"{house.alpha}-b", house.acme)
+    followed = 0
+
+    def both() -> bool:
+        nonlocal followed
+        followed += house.owners.follow()
+        return followed == 2
+
+    eventually(both, DEADLINE_S, "both events")
+    house.forward(2, "egress")
 
 
 def test_a_deposit_from_outside_is_refused(house: House) -> None:
