@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,7 +27,7 @@ def guarded(settings: Settings, run: Callable[[Watch], int]) -> int:
         layers = confine(confinement_of(settings))
         logger().info("confined", layers=layers)
         serve(settings, "strategy")
-        watch = Watch(reporter, settings.strategy.limits.event_ms)
+        watch = Watch(reporter, settings.strategy.limits.event_ms, settings.strategy.parent or os.getppid())
         watch.start()
         return run(watch)
     except SkeetError as error:

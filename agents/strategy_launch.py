@@ -91,6 +91,7 @@ def launch(settings: Settings, instance_id: str, offset: int, taken: Iterable[in
         "SKEET_STRATEGY__UID": str(uid),
         "SKEET_STRATEGY__PORTS": json.dumps(ports),
         "SKEET_STRATEGY__REPORT_FD": str(writing),
+        "SKEET_STRATEGY__PARENT": str(os.getpid()),
     }
     try:
         process = subprocess.Popen(

@@ -10,7 +10,6 @@ stores; it can only post commands, which the desk judges. Before any of the user
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -86,10 +85,9 @@ async def _run(settings: Settings, stop: StopSignal, watch: Watch) -> int:
 async def _watch(process: StrategyProcess, stop: StopSignal) -> None:
     """Stop after a halt (what was published on the way is acknowledged while draining), and when the parent is gone: an
     orphan would trade beside its successor."""
-    parent = os.getppid()
     while True:
         await asyncio.sleep(PARENT_CHECK_S)
-        if process.exit_code or os.getppid() != parent:
+        if process.exit_code or process.watch.orphaned:
             if process.exit_code:
                 process.watch.halted()
             logger().error("halted by a handler's error" if process.exit_code else "parent is gone")

@@ -65,10 +65,15 @@ class Reporter:
 
 
 class Watch:
-    """Knows which handler runs, since when, in which thread. ``begin`` and ``end`` are what the machine calls."""
+    """Knows which handler runs, since when, in which thread. ``begin`` and ``end`` are what the machine calls.
 
-    def __init__(self, reporter: Reporter, limit_ms: int) -> None:
+    ``parent`` is the process that this one does not outlive. It is told, not looked up: who looks after the parent died takes
+    its foster parent for it, and lives for ever.
+    """
+
+    def __init__(self, reporter: Reporter, limit_ms: int, parent: int) -> None:
         self._reporter = reporter
+        self._parent = parent
         self._limit_s = limit_ms / 1000
         self._step_s = min(0.05, self._limit_s / 10)
         self._calls = 0
@@ -100,6 +105,11 @@ class Watch:
         """The instance reads its topics from here on."""
         self._reporter.ready()
 
+    @property
+    def orphaned(self) -> bool:
+        """Whether the parent is gone."""
+        return os.getppid() != self._parent
+
     def halted(self) -> None:
         """The machine halted the instance, and wrote its own event: however the process ends now, that is why."""
         self._reporter.ending(HALTED_BY_ITSELF)
@@ -110,8 +120,7 @@ class Watch:
 
     def _look(self) -> None:
         call, ran_s, last, pulsed = 0, 0.0, time.monotonic(), 0.0
-        parent = os.getppid()
-        while os.getppid() == parent:
+        while not self.orphaned:
             time.sleep(self._step_s)
             now = time.monotonic()
             handler = self._running

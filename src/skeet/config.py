@@ -197,6 +197,11 @@ class StrategySettings(Section):
         (), description="TCP ports the instance may connect to: brokers, registry; set by the strategies role"
     )
     report_fd: int = Field(-1, description="open file that the instance reports to; set by the strategies role")
+    parent: int = Field(
+        0,
+        ge=0,
+        description="process that the instance does not outlive (0: whichever started it); set by the strategies role",
+    )
     limits: StrategyLimits = StrategyLimits()
 
 

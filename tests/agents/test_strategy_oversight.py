@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -119,3 +121,18 @@ def test_place_comes_from_a_dump_of_the_stack(line: tuple[Overseer, int]) -> Non
     verdict = Verdict(reason="time", error="late")
     assert overseer.placed(verdict) == verdict, "a process that is gone cannot be asked"
     assert overseer._frames[1] == ("/home/me/strategies/mine.py", 12)
+
+
+ORPHAN = """
+import os, sys, threading
+from skeet.agents.strategy_watch import Reporter, Watch
+Watch(Reporter(-1), limit_ms=1_000, parent=int(sys.argv[1])).start()
+threading.Event().wait(20)
+"""
+
+
+def test_instance_whose_parent_died_before_it_looked_ends_at_once() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    orphan = subprocess.run([sys.executable, "-c", ORPHAN, str(ended.pid)], check=False, timeout=60)
+    assert orphan.returncode == 1
