@@ -26,6 +26,7 @@ from skeet.core.ids import outside_command_id
 from skeet.core.outside import CommandForwarded, CommandRefused
 from skeet.core.record import Meta, Out, Record
 from skeet.core.values import AccountId, EventId, OrderType, PrincipalId, Side, TenantId, TimeInForce
+from skeet.process import StopSignal
 from skeet.schemas.codec import Codec
 from skeet.streams import topics_admin
 from skeet.streams.kafka import admin, producer
@@ -252,14 +253,16 @@ def test_owners_are_followed_while_nobody_asks(house: House) -> None:
         pass  # what other tests left
     house.open(f"{house.alpha}-a", house.acme)
     house.open(f"{house.alpha}-b", house.acme)
-    followed = 0
+    followed, stop, deadline = 0, StopSignal(), time.monotonic() + DEADLINE_S
 
-    def both() -> bool:
+    def follow() -> None:
         nonlocal followed
         followed += house.owners.follow()
-        return followed == 2
+        if followed == 2 or time.monotonic() > deadline:
+            stop.stop()
 
-    eventually(both, DEADLINE_S, "both events")
+    house.intake.run(stop, between=follow)
+    assert followed == 2
     house.forward(2, "egress")
 
 
