@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from skeet.core.errors import InvalidInput
 from skeet.core.market import Signal, Trade
 from skeet.schemas.codec import Codec
 from skeet.schemas.columns.building import ListValues, columns_of, texts_by_id
 from skeet.schemas.columns.columns import Columns, Doubles, Longs
 from skeet.schemas.columns.decoding import ColumnDecoder
 from skeet.schemas.columns.encoding import ColumnEncoder
+from skeet.schemas.columns.interning import NO_ID
 from skeet.streams.batches.chunk import Chunk
 from skeet.streams.batches.emission import Outputs
 
@@ -79,6 +81,8 @@ class TickSignals:
         instruments = trades.texts("instrument_id")
         ids = instruments.ids
         assert ids is not None and instruments.known is not None
+        if (ids == NO_ID).any():
+            raise InvalidInput(f"more than {len(instruments.known)} instruments; this fold has no place for another")
         while len(instruments.known) > len(self._counts):
             self._state = np.concatenate([self._state, np.zeros_like(self._state)], axis=1)
             self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])

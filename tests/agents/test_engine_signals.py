@@ -11,6 +11,7 @@ import pytest
 
 from skeet.agents.engine_sides import _signals_of
 from skeet.agents.engine_signals import EVERY, ROOM, TickSignals
+from skeet.core.errors import InvalidInput
 from skeet.core.market import Signal, Trade
 from skeet.core.values import Side
 from skeet.schemas.codec import numbered_codec
@@ -102,3 +103,11 @@ def test_more_instruments_than_there_was_room_for() -> None:
         for n, trade in enumerate(trades(EVERY * (ROOM + 10), 1))
     ]
     assert {signal.instrument_id for _, signal in emitted(some, 20_000)} == {f"SIM:{n}" for n in range(ROOM + 10)}
+
+
+def test_instrument_without_an_id_is_refused_and_changes_no_other() -> None:
+    nameless = dataclasses.replace(trades(1, 1)[0], instrument_id="X" * 300)
+    agent = TickSignals(CODEC, "signals")
+    with pytest.raises(InvalidInput, match="no place for another"):
+        agent(chunk_of(0, [nameless]), Collected())  # type: ignore[arg-type]
+    assert not agent._counts.any()
