@@ -1,8 +1,9 @@
 """Faust's transport with chunks for messages: delivery, flow and commits; membership and sessions stay Faust's.
 
-Nothing overtakes and nothing is passed over: a chunk is entered into the ledger before it is handed over, and only if it begins
-where the one before it ended or where the partition was sought; else that place is sought again. The offset that is committed is the ledger's, past the longest
-run of finished chunks. Reading waits for events (room, flow, partitions), not for time.
+Nothing overtakes and nothing is passed over: a chunk is entered into the ledger before it is handed over, and only if it
+begins where the one before it ended or where the partition was sought; else that place is sought again. The offset that is
+committed is the ledger's, past the longest run of finished chunks. Reading waits for events (room, flow, partitions), not
+for time.
 
 Private names of faust-streaming and aiokafka are used; :mod:`skeet.streams.batches.contract` names them all.
 """

@@ -78,6 +78,24 @@ def test_bar_that_is_missing_between_two_others_is_named() -> None:
     assert "no bar holds the trades before it" in check.differences[0]
 
 
+@pytest.mark.parametrize("number", [2, -1])
+@pytest.mark.parametrize("offset", [0, 10_000])
+def test_bar_that_names_no_trade_is_named(number: int, offset: int) -> None:
+    records = merged(SESSION)
+    bars = published(records)
+    bar = bars[number]
+    bars[number] = replace(bar, event=replace(bar.event, through_at=f"market.trades.v1/0/{offset}"))
+    check, _ = replayed(records, bars)
+    assert any(text.startswith(f"{bar.at}: market.trades.v1/0/{offset}") for text in check.differences), check
+
+
+def test_older_bar_that_is_published_again_is_the_same_and_counted() -> None:
+    records = merged(SESSION)
+    bars = published(records)
+    check, _ = replayed(records, [*bars, replace(bars[0], at=replace(bars[0].at, offset=90))])
+    assert (check.differences, check.compared["bars published twice, equal"]) == ([], 1)
+
+
 def test_bar_published_twice_has_to_be_the_same() -> None:
     records = merged(SESSION)
     bars = published(records)

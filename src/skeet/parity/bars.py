@@ -28,12 +28,14 @@ from skeet.verify.findings import Check
 
 @dataclass(slots=True)
 class Published:
-    """The bars of one series as the topic holds them: ``waiting`` to be made again, in order."""
+    """The bars of one series as the topic holds them: ``waiting`` to be made again, in order; all of them by their end."""
 
     waiting: deque[Record[Bar]] = field(default_factory=deque)
-    newest: Bar | None = None
+    by_close: dict[int, Bar] = field(default_factory=dict)
     series: Series | None = None
     """What the trades made so far, from the first bar's ``through_at`` on."""
+    traded: bool = False
+    """Whether the log still has a trade of the instrument."""
 
 
 class BarsReplay:
@@ -55,18 +57,17 @@ class BarsReplay:
                 if isinstance(record.event, Trade):
                     self._fold(record)
         for published in self._published.values():
-            if published.series is not None and published.waiting:
-                self._check.count("bars whose trades are not here any more, not judged", len(published.waiting))
+            self._end(published)
         return {name: chain.hex() for name, chain in self._chains.items()}
 
     def _note(self, record: Record[Bar]) -> None:
         bar = record.event
         published = self._published.setdefault((bar.instrument_id, bar.interval), Published())
-        newest = published.newest
-        if newest is None or bar.ts_close > newest.ts_close:
-            published.newest = bar
+        before = published.by_close.get(bar.ts_close)
+        if before is None:
+            published.by_close[bar.ts_close] = bar
             published.waiting.append(record)
-        elif bar.ts_close == newest.ts_close and bar == newest:
+        elif before == bar:
             self._check.count("bars published twice, equal")
         else:
             self._check.differs(f"{record.at}: a bar of {bar.ts_open} again, unlike the one before it")
@@ -78,12 +79,15 @@ class BarsReplay:
             published = self._published.get(key)
             if published is None or not published.waiting:
                 continue
+            published.traded = True
+            if published.series is not None and _through(published.waiting[0]) < record.at.offset:
+                self._unfounded(published)
             if published.series is None:
                 self._anchor(published, record)
-            else:
-                self._step(key, published.series, record)
-                if _through(published.waiting[0]) == record.at.offset:
-                    self._compare(key, published, published.series)
+                continue
+            self._step(key, published.series, record)
+            if published.waiting and _through(published.waiting[0]) == record.at.offset:
+                self._compare(key, published, published.series)
 
     def _anchor(self, published: Published, record: Record[Trade]) -> None:
         """The first bar says where the second one's trades begin; it is not made again itself."""
@@ -93,6 +97,24 @@ class BarsReplay:
         if published.waiting and _through(published.waiting[0]) == record.at.offset:
             first = published.waiting.popleft().event
             published.series = Series(closed_until=first.ts_close)
+
+    def _unfounded(self, published: Published) -> None:
+        """The next bar names a trade that is not of its instrument, or stands before its predecessor's: begin anew."""
+        recorded = published.waiting.popleft()
+        self._check.differs(
+            f"{recorded.at}: {recorded.event.through_at}, up to which it goes, is no trade behind the last"
+        )
+        published.series = None
+
+    def _end(self, published: Published) -> None:
+        """Bars were read before trades, so whatever is left names what is not there: gone with retention, or never there."""
+        if not published.traded and published.waiting:
+            self._check.count("bars whose trades are not here any more, not judged", len(published.waiting))
+            return
+        for recorded in published.waiting:
+            self._check.differs(
+                f"{recorded.at}: {recorded.event.through_at}, up to which it goes, is no trade in the log"
+            )
 
     def _step(self, key: SeriesKey, series: Series, record: Record[Trade]) -> None:
         trade = record.event
