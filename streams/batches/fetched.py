@@ -22,6 +22,7 @@ from crc32c import crc32c
 from skeet.core.errors import InvalidInput
 from skeet.streams.batches.chunk import Chunk
 from skeet.streams.batches.walking import SMALLEST_RECORD, walk
+from skeet.streams.stages import Partition
 
 HEADER = struct.Struct(">qiibIhiqqqhii")
 FRAME = struct.Struct(">qiib")
@@ -36,9 +37,6 @@ CODEC_MASK = 0x07
 APPEND_TIME = 0x08
 TRANSACTIONAL = 0x10
 CONTROL = 0x20
-
-Place = tuple[str, int]
-"""The broker's topic name, and the partition."""
 
 
 class _Batch(NamedTuple):
@@ -77,7 +75,7 @@ class FetchedChunks:
         the offset that was asked for: records before it are left out.
     """
 
-    def __init__(self, place: Place, raw: bytes, aborted: Iterable[tuple[int, int]], position: int) -> None:
+    def __init__(self, place: Partition, raw: bytes, aborted: Iterable[tuple[int, int]], position: int) -> None:
         self._place = place
         self._raw = raw
         self._view = memoryview(raw)

@@ -14,8 +14,9 @@ from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.record.memory_records import MemoryRecords
 
 from skeet.streams.batches.chunk import Chunk
-from skeet.streams.batches.fetched import FetchedChunks, Place
+from skeet.streams.batches.fetched import FetchedChunks
 from skeet.streams.batches.ledger import Limits
+from skeet.streams.stages import Partition
 
 READ_AHEAD_BYTES = 1024 * 1024
 """What a connection reads before somebody takes it. With aiokafka's 64 KiB, an answer of megabytes stops and starts the
@@ -50,7 +51,7 @@ def keep_bytes() -> None:
     aiokafka_conn.READER_LIMIT = READ_AHEAD_BYTES
 
 
-async def fetched_chunks(fetcher: Any, active: set[Place], timeout_s: float, limits: Limits) -> dict[Any, Chunk]:
+async def fetched_chunks(fetcher: Any, active: set[Partition], timeout_s: float, limits: Limits) -> dict[Any, Chunk]:
     """What the fetcher holds of the ``active`` partitions, one chunk for each; waits up to ``timeout_s`` for the first.
 
     Moves the consumer's positions past what it returns, as aiokafka's own ``fetched_records`` does.
@@ -78,7 +79,7 @@ async def fetched_chunks(fetcher: Any, active: set[Place], timeout_s: float, lim
         waiter.result()
 
 
-def _ready(fetcher: Any, active: set[Place], limits: Limits) -> dict[Any, Chunk]:
+def _ready(fetcher: Any, active: set[Partition], limits: Limits) -> dict[Any, Chunk]:
     found: dict[Any, Chunk] = {}
     records = 0
     for place, result in list(fetcher._records.items()):
@@ -101,13 +102,13 @@ def _ready(fetcher: Any, active: set[Place], limits: Limits) -> dict[Any, Chunk]
     return found
 
 
-def _drop(fetcher: Any, place: Place) -> None:
+def _drop(fetcher: Any, place: Partition) -> None:
     """Let the partition be fetched again."""
     del fetcher._records[place]
     fetcher._notify(fetcher._wait_consume_future)
 
 
-def _chunk(result: Any, place: Place, limits: Limits) -> Chunk | None:
+def _chunk(result: Any, place: Partition, limits: Limits) -> Chunk | None:
     if not result.check_assignment(place) or not result.has_more():
         return None
     held = result._partition_records

@@ -12,9 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from skeet.core.errors import BugError
-
-Place = tuple[str, int]
-"""The broker's topic name, and the partition."""
+from skeet.streams.stages import Partition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +39,7 @@ class Limits:
 class Delivery:
     """One chunk on its way: part of a :class:`Ledger`, which hears of every change."""
 
-    place: Place
+    place: Partition
     first: int
     next_offset: int
     records: int
@@ -88,9 +86,9 @@ class Ledger:
     def __init__(self, limits: Limits, on_progress: Callable[[], None]) -> None:
         self.limits = limits
         self._on_progress = on_progress
-        self._flight: dict[Place, deque[Delivery]] = defaultdict(deque)
-        self._committable: dict[Place, int] = {}
-        self._expected: dict[Place, int] = {}
+        self._flight: dict[Partition, deque[Delivery]] = defaultdict(deque)
+        self._committable: dict[Partition, int] = {}
+        self._expected: dict[Partition, int] = {}
         self.records = 0
         self.size = 0
         self.chunks = 0
@@ -108,20 +106,20 @@ class Ledger:
         )
 
     @property
-    def committable(self) -> dict[Place, int]:
+    def committable(self) -> dict[Partition, int]:
         """For each partition with finished deliveries, the offset that may be committed: the next one to read."""
         return self._committable
 
-    def expected(self, place: Place) -> int | None:
+    def expected(self, place: Partition) -> int | None:
         """The position at which the next delivery must begin; None while the partition is nobody's or not yet sought."""
         return self._expected.get(place)
 
-    def start(self, place: Place, position: int) -> None:
+    def start(self, place: Partition, position: int) -> None:
         """Deliveries of the partition begin here from now on; what was in flight is forgotten."""
         self.forget([place])
         self._expected[place] = position
 
-    def deliver(self, place: Place, first: int, next_offset: int, records: int, size: int) -> Delivery:
+    def deliver(self, place: Partition, first: int, next_offset: int, records: int, size: int) -> Delivery:
         """Enter a chunk before it is handed over. Without records it is finished at once (markers, aborted records).
 
         Raises
@@ -160,7 +158,7 @@ class Ledger:
         taken, self.uncommitted = self.uncommitted, 0
         return taken
 
-    def forget(self, places: Iterable[Place] | None = None) -> None:
+    def forget(self, places: Iterable[Partition] | None = None) -> None:
         """Drop these partitions (default: all): nothing in flight of them can be committed or is to be waited for."""
         for place in list(self._expected if places is None else places):
             self._committable.pop(place, None)
@@ -170,9 +168,9 @@ class Ledger:
                 self._leave(delivery)
         self._on_progress()
 
-    def rewind(self) -> dict[Place, int]:
+    def rewind(self) -> dict[Partition, int]:
         """Forget the deliveries that no reader has begun, and those behind them; from where each partition must be read again."""
-        positions: dict[Place, int] = {}
+        positions: dict[Partition, int] = {}
         for place, flight in self._flight.items():
             waiting = next((each for each in flight if not each.begun and not each.acked), None)
             while waiting is not None and not waiting.forgotten:

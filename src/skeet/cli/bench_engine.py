@@ -159,7 +159,7 @@ def _processor_times(runs: list[Mapping[str, Figures]]) -> str:
 
 
 def _started(side: str, bootstrap: str, topic: str, out: str, count: int) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", "skeet.agents.engine_sides", side, bootstrap, topic, out, str(count)]
+    words = [sys.executable, "-m", "skeet.agents.bench_sides", side, bootstrap, topic, out, str(count)]
     quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=quiet)
 
@@ -207,7 +207,9 @@ def _values(bootstrap: str, topic: str) -> Iterator[bytes]:
     ended = 0
     while ended < PARTITIONS:
         message = client.poll(SIDE_DEADLINE_S)
-        if message is None or message.error():
+        if message is None:
+            raise InfrastructureError(f"{topic} was not read to its ends within {SIDE_DEADLINE_S:.0f} s of silence")
+        if message.error():
             ended += 1
         else:
             yield message.value() or b""

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skeet.agents.engine_sides import _signals_of
-from skeet.agents.engine_signals import EVERY, ROOM, TickSignals
+from skeet.agents.bench_sides import _signals_of
+from skeet.agents.bench_signals import EVERY, ROOM, TickSignals
 from skeet.core.errors import InvalidInput
 from skeet.core.market import Signal, Trade
 from skeet.core.values import Side

@@ -1,6 +1,6 @@
 """The sides of ``skeet bench engine``, each run in a process of its own.
 
-``python -m skeet.agents.engine_sides SIDE BOOTSTRAP TOPIC OUT COUNT`` reads so many records of the topic under a new
+``python -m skeet.agents.bench_sides SIDE BOOTSTRAP TOPIC OUT COUNT`` reads so many records of the topic under a new
 consumer group and prints one line of JSON: records and seconds without the first event, and what the comparison needs.
 The latency sides print ``ready`` when they have their partitions, and a line with the milliseconds of every record.
 """
@@ -24,7 +24,7 @@ import fastavro
 import faust
 from confluent_kafka import Consumer
 
-from skeet.agents.engine_signals import EMA_WEIGHT, EVERY, IMBALANCE_KEPT, RSI_PERIOD, TickSignals
+from skeet.agents.bench_signals import EMA_WEIGHT, EVERY, IMBALANCE_KEPT, RSI_PERIOD, TickSignals
 from skeet.core.market import Signal, Trade
 from skeet.schemas.catalogue import committed_schema
 from skeet.schemas.codec import HEADER, numbered_codec
