@@ -72,7 +72,15 @@ def test_the_log_made_again_is_the_log_in_every_process(installation: Installati
     assert compared["S"]["lives"] == 2
     assert compared["S"]["outputs"] > 20
     assert compared["B"]["bars"] > 10
-    assert _deep(installation, "42", "America/New_York")["hashes"] == found["hashes"]
+    again = _deep(installation, "42", "America/New_York")
+    if _bars(again) != _bars(found):  # the clock closed the paused market's last minute in between: the log grew
+        found = _deep(installation, "1", "Asia/Tokyo")
+    assert again["hashes"] == found["hashes"]
+
+
+def _bars(report: dict[str, Any]) -> int:
+    """How many bars the report's check B made again."""
+    return next(int(check["compared"]["bars"]) for check in report["checks"] if check["name"] == "B")
 
 
 def test_an_altered_postgres_row_is_named(installation: Installation) -> None:
