@@ -18,6 +18,7 @@ from confluent_kafka import TopicPartition
 from skeet.agents.strategy_instances import Instance, Instances, fold
 from skeet.agents.strategy_launch import Child, broker_ports, instance_environment, launch
 from skeet.agents.strategy_oversight import Verdict
+from skeet.agents.strategy_priority import Priorities
 from skeet.agents.strategy_watch import HALTED, HALTED_BY_ITSELF
 from skeet.config import Settings
 from skeet.core.commands import CancelAllOrders
@@ -81,6 +82,7 @@ class Runner:
     unwritten: list[Out[Any]] = field(default_factory=list)
     """Halts of this round: all that misbehaves is killed before anything is written, which takes its time."""
     waiting: dict[str, Waiting] = field(default_factory=dict)
+    priorities: Priorities = field(default_factory=Priorities)
 
     def changed(self, instance: Instance) -> None:
         """A control record spoke of the instance."""
@@ -105,8 +107,7 @@ class Runner:
                 self._halt(name, child, verdict)
             elif code is not None:
                 self._ended(name, child, code)
-            elif child.overseer.busy:
-                child.slow_down()
+        self.priorities.follow(child.process.pid for child in self.children.values() if child.overseer.ready)
         if self.unwritten:
             self.publisher.send(self.unwritten)
             self.publisher.flush()
@@ -219,9 +220,11 @@ def main(settings: Settings) -> int:
     Source("skeet_strategy_instances", runner.counts).register()
     HEALTH.loop("strategies", LIVE_LIMIT_S)
     announce_ready()
+    runner.priorities.start()
     try:
         _follow(settings, codec, runner, next_offset, stop)
     finally:
+        runner.priorities.close()
         runner.end_all()
     return 0
 

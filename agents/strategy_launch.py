@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import SecretStr
 
@@ -28,9 +27,6 @@ from skeet.streams.kafka import admin
 STRATEGIES, STRATEGY = "strategies", "strategy"
 """The role and its instances, which are principals of their own to a secured Kafka."""
 METADATA_TIMEOUT_S = 5.0
-BUSY_NICENESS = 15
-"""Of a process that takes more than its share: whoever waits for the same core goes first."""
-
 INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "PYTHONHASHSEED", "VIRTUAL_ENV")
 """All that an instance's environment takes over from ours."""
 
@@ -44,16 +40,6 @@ class Child:
     started_at: float
     offset: int
     uid: int
-    slowed: bool = False
-
-    def slow_down(self) -> None:
-        """Put it behind its neighbours on the processor, until it ends: niceness only ever grows without privileges."""
-        if not self.slowed:
-            self.slowed = True
-            with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, self.process.pid, BUSY_NICENESS)
-                # Where the system groups processes by session, niceness counts inside of a group; this is the group's own.
-                Path(f"/proc/{self.process.pid}/autogroup").write_text(str(BUSY_NICENESS))
 
     def end(self, deadline_s: float) -> None:
         """Ask it to stop; kill what does not in time. Returns once it is gone."""

@@ -70,8 +70,6 @@ class Conduct:
     """Judges one process by samples in order of time."""
 
     limits: StrategyLimits
-    busy: bool = False
-    """Over its share since the last look: to be put behind its neighbours before the window decides."""
     _used: deque[tuple[float, float]] = field(default_factory=deque)
     _began: float | None = None
     _last: float = 0.0
@@ -114,7 +112,6 @@ class Conduct:
     def _processor(self, sample: Sample) -> Verdict | None:
         used, window = self._used, self.limits.cpu_window_s
         used.append((sample.now_s, sample.cpu_s))
-        self.busy = len(used) > 1 and _percent(used[-2], used[-1]) > self.limits.cpu_percent
         while len(used) > 2 and sample.now_s - used[1][0] >= window:
             used.popleft()
         if sample.now_s - used[0][0] < window or _percent(used[0], used[-1]) <= self.limits.cpu_percent:
@@ -158,9 +155,9 @@ class Overseer:
         return self._conduct.judge(sample) if sample is not None else None
 
     @property
-    def busy(self) -> bool:
-        """Whether it took more than its share of the processor since the last look."""
-        return self._conduct.busy
+    def ready(self) -> bool:
+        """Whether it said that it reads its topics."""
+        return self._ready
 
     def placed(self, verdict: Verdict) -> Verdict:
         """The verdict with the place where the process stands, as far as it can still say (for ``time`` only)."""

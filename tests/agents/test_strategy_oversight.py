@@ -59,13 +59,6 @@ def test_start_up_is_not_counted_but_does_not_last_for_ever() -> None:
     assert verdict.reason == "cpu"
 
 
-def test_busy_process_is_noticed_before_the_window_is_full() -> None:
-    conduct = Conduct(LIMITS)
-    for sample in over(1, 1.0):
-        assert conduct.judge(sample) is None
-    assert conduct.busy
-
-
 def test_missing_pulse_halts_a_process_that_runs() -> None:
     verdict = judged(QUIET, *over(3.2, 1.0, pulsed=False))
     assert verdict is not None

@@ -1,0 +1,85 @@
+"""Instances that keep the processor stand behind those that do not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from installation import eventually
+
+from skeet.agents.strategy_priority import BURST_S, CALM_S, LOOK_S, SHARE, Demand, Priorities, wanted
+
+SPIN = "while True: pass"
+SLEEP = "import time\nwhile True: time.sleep(0.005)"
+
+
+def after(seconds: float, load: float, demand: Demand | None = None, start: float = 0.0) -> Demand:
+    """The judgement after looks over the time at a constant load."""
+    demand = demand or Demand()
+    for number in range(int(seconds / LOOK_S) + 1):
+        now = number * LOOK_S
+        demand.judge((start + now, start + load * now))
+    return demand
+
+
+def test_who_always_wants_a_core_is_behind_before_a_tenth_of_a_second() -> None:
+    assert after(0.08, 1.0).behind
+
+
+def test_a_moderate_load_never_is() -> None:
+    assert not after(60, SHARE * 0.95).behind
+
+
+def test_one_short_burst_is_free() -> None:
+    assert not after(BURST_S, 1.0).behind
+
+
+def test_a_calm_one_comes_forward_again_a_busy_one_does_not() -> None:
+    assert not after(CALM_S + 1, 0.1, after(1, 1.0), start=10).behind
+    assert after(CALM_S + 1, 0.5, after(1, 1.0), start=10).behind
+
+
+def test_a_look_that_came_late_accuses_nobody() -> None:
+    demand = after(1, 0.1)
+    demand.judge((40.0, 0.1 + SHARE * 0.4))
+    assert not demand.behind
+
+
+@contextmanager
+def process(code: str) -> Iterator[int]:
+    started = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    try:
+        yield started.pid
+    finally:
+        started.kill()
+        started.wait()
+
+
+def test_a_spinning_process_is_put_behind_and_its_neighbour_is_not() -> None:
+    with process(SPIN) as spinning, process(SLEEP) as sleeping:
+        priorities = Priorities()
+        priorities.follow([spinning, sleeping])
+
+        def put_behind() -> bool:
+            priorities.look()
+            return os.getpriority(os.PRIO_PROCESS, spinning) > 0
+
+        eventually(put_behind, 20, "the niceness of who spins")
+        assert os.getpriority(os.PRIO_PROCESS, sleeping) == 0
+        group = Path(f"/proc/{spinning}/autogroup")
+        if group.exists() and (text := group.read_text()):
+            assert not text.endswith("nice 0\n"), "the weight of its session, which is what others see"
+
+
+def test_a_process_that_ended_is_no_error() -> None:
+    with process(SLEEP) as pid:
+        priorities = Priorities()
+        priorities.follow([pid])
+    priorities.look()
+    with pytest.raises(OSError, match=r"."):
+        wanted(pid)
