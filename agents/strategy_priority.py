@@ -1,9 +1,9 @@
 """Who keeps the processor goes behind whoever waits for it, long before a limit halts anybody.
 
-What counts is not what a process got but what it wanted: the time it ran and the time it stood in line. Four instances
-that loop on two cores get half a core each and look moderate; each of them wants a whole one. :class:`Demand` judges and is
-pure; :class:`Priorities` looks at all instances fifty times a second and sets their niceness. Being behind costs nothing
-on an idle machine.
+What counts is what a process took of the processor against the time in which it could have slept: four instances that loop
+on two cores get half a core each and look moderate, but none of them ever sleeps; one that the machine starves waits, and
+takes little. :class:`Demand` judges and is pure; :class:`Priorities` looks at all instances fifty times a second and sets
+their niceness. Being behind costs nothing on an idle machine.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from pathlib import Path
 NICENESS = 19
 """Of an instance that is behind: a sixtieth of the weight of everybody else."""
 SHARE = 0.3
-"""Processor seconds a second that an instance may want for as long as it likes."""
-BURST_S = 0.03
-"""What it may want on top of that, at once."""
+"""Processor seconds that an instance may take in a second in which it does not stand in line for the processor."""
+LEAST = 0.1
+"""What it may take in any second: so little is nobody's burden, however long it stands in line."""
+BURST_S = 0.02
+"""What it may take on top of that, at once."""
 CALM_S = 5.0
 """Without any excess for so long, it is nobody's burden any more."""
 LOOK_S = 0.02
@@ -29,27 +31,33 @@ LOOK_S = 0.02
 MAX_STEP_S = 0.5
 """More between two looks was this role's own delay."""
 
-Wanted = tuple[float, float]
-"""Monotonic time, and the seconds a process ran or waited for a core, since it began."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One look: monotonic time, and since the process began the seconds that it ran and that it stood in line."""
+
+    now_s: float
+    ran_s: float
+    waited_s: float = 0.0
 
 
 @dataclass(slots=True)
 class Demand:
-    """What one process wants of the processor, as a leaking bucket. ``behind`` is the judgement."""
+    """What one process takes of the processor, as a leaking bucket. ``behind`` is the judgement."""
 
     behind: bool = False
     _excess_s: float = 0.0
     _calm_s: float = 0.0
-    _last: Wanted | None = None
+    _last: Seen | None = None
 
-    def judge(self, seen: Wanted) -> bool:
+    def judge(self, seen: Seen) -> bool:
         """Whether it has to stand behind the others after one more look."""
         before, self._last = self._last, seen
         if before is None:
             return self.behind
-        step = min(seen[0] - before[0], MAX_STEP_S)
-        wanted = min(seen[1] - before[1], MAX_STEP_S)
-        self._excess_s = min(max(0.0, self._excess_s + wanted - SHARE * step), BURST_S)
+        step = min(seen.now_s - before.now_s, MAX_STEP_S)
+        ran = min(seen.ran_s - before.ran_s, MAX_STEP_S)
+        free = max(0.0, step - (seen.waited_s - before.waited_s))
+        self._excess_s = min(max(0.0, self._excess_s + ran - max(SHARE * free, LEAST * step)), BURST_S)
         self._calm_s = self._calm_s + step if self._excess_s == 0 else 0.0
         if self._excess_s >= BURST_S:
             self.behind = True
@@ -82,7 +90,7 @@ class Priorities:
         for pid, demand in self._followed.items():
             before = demand.behind
             try:
-                seen = wanted(pid)
+                seen = sight(pid)
             except OSError:  # it ended, and is not followed for much longer
                 continue
             if demand.judge(seen) != before:
@@ -93,20 +101,20 @@ class Priorities:
             self.look()
 
 
-def wanted(pid: int) -> Wanted:
-    """What the process took of the processor, with all its threads, and how long its first thread stood in line for it.
+def sight(pid: int) -> Seen:
+    """A look at the process: the running of all its threads, the waiting of its first, which calls the handlers.
 
     Raises
     ------
     OSError
         there is no such process (any more).
     """
-    used = time.clock_gettime(~pid << 3 | 2)  # the clock that clock_getcpuclockid(3) names
+    ran = time.clock_gettime(~pid << 3 | 2)  # the clock that clock_getcpuclockid(3) names
     try:
         waited_ns = int(Path(f"/proc/{pid}/schedstat").read_bytes().split()[1])
-    except FileNotFoundError:  # a kernel without scheduler statistics: what it got has to do
+    except FileNotFoundError:  # a kernel without scheduler statistics: nobody seems to wait
         waited_ns = 0
-    return time.monotonic(), used + waited_ns / 1e9
+    return Seen(time.monotonic(), ran, waited_ns / 1e9)
 
 
 def set_niceness(pid: int, niceness: int) -> None:

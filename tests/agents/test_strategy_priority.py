@@ -12,27 +12,33 @@ from pathlib import Path
 import pytest
 from installation import eventually
 
-from skeet.agents.strategy_priority import BURST_S, CALM_S, LOOK_S, SHARE, Demand, Priorities, wanted
+from skeet.agents.strategy_priority import BURST_S, CALM_S, LOOK_S, SHARE, Demand, Priorities, Seen, sight
 
 SPIN = "while True: pass"
 SLEEP = "import time\nwhile True: time.sleep(0.005)"
 
 
-def after(seconds: float, load: float, demand: Demand | None = None, start: float = 0.0) -> Demand:
-    """The judgement after looks over the time at a constant load."""
+def after(seconds: float, ran: float, waited: float = 0.0, demand: Demand | None = None, start: float = 0.0) -> Demand:
+    """The judgement after looks over the time, at a constant load."""
     demand = demand or Demand()
     for number in range(int(seconds / LOOK_S) + 1):
         now = number * LOOK_S
-        demand.judge((start + now, start + load * now))
+        demand.judge(Seen(start + now, start + ran * now, start + waited * now))
     return demand
 
 
-def test_who_always_wants_a_core_is_behind_before_a_tenth_of_a_second() -> None:
-    assert after(0.08, 1.0).behind
+@pytest.mark.parametrize(("ran", "waited"), [(1.0, 0.0), (0.5, 0.5)])
+def test_who_never_sleeps_is_behind_before_a_tenth_of_a_second(ran: float, waited: float) -> None:
+    assert after(0.08, ran, waited).behind
 
 
 def test_a_moderate_load_never_is() -> None:
     assert not after(60, SHARE * 0.95).behind
+
+
+def test_one_that_the_machine_starves_is_not_accused_of_waiting() -> None:
+    assert not after(60, 0.09, 0.5).behind
+    assert not after(60, 0.09, 0.91).behind
 
 
 def test_one_short_burst_is_free() -> None:
@@ -40,13 +46,13 @@ def test_one_short_burst_is_free() -> None:
 
 
 def test_a_calm_one_comes_forward_again_a_busy_one_does_not() -> None:
-    assert not after(CALM_S + 1, 0.1, after(1, 1.0), start=10).behind
-    assert after(CALM_S + 1, 0.5, after(1, 1.0), start=10).behind
+    assert not after(CALM_S + 1, 0.09, 0.5, demand=after(1, 1.0), start=10).behind
+    assert after(CALM_S + 1, 0.5, demand=after(1, 1.0), start=10).behind
 
 
 def test_a_look_that_came_late_accuses_nobody() -> None:
     demand = after(1, 0.1)
-    demand.judge((40.0, 0.1 + SHARE * 0.4))
+    demand.judge(Seen(40.0, 0.1 + SHARE * 0.4))
     assert not demand.behind
 
 
@@ -82,4 +88,4 @@ def test_a_process_that_ended_is_no_error() -> None:
         priorities.follow([pid])
     priorities.look()
     with pytest.raises(OSError, match=r"."):
-        wanted(pid)
+        sight(pid)
