@@ -31,6 +31,7 @@ LOOK_S = 0.02
 MAX_STEP_S = 0.5
 """More between two looks was this role's own delay."""
 
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """One look: monotonic time, and since the process began the seconds that it ran and that it stood in line."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from installation import eventually
 
-from skeet.agents.strategy_priority import BURST_S, CALM_S, LOOK_S, SHARE, Demand, Priorities, Seen, sight
+from skeet.agents.strategy_priority import BURST_S, CALM_S, LOOK_S, NICENESS, SHARE, Demand, Priorities, Seen, sight
 
 SPIN = "while True: pass"
 SLEEP = "import time\nwhile True: time.sleep(0.005)"
@@ -73,10 +73,10 @@ def test_a_spinning_process_is_put_behind_and_its_neighbour_is_not() -> None:
 
         def put_behind() -> bool:
             priorities.look()
-            return os.getpriority(os.PRIO_PROCESS, spinning) > 0
+            return os.getpriority(os.PRIO_PROCESS, spinning) == NICENESS
 
         eventually(put_behind, 20, "the niceness of who spins")
-        assert os.getpriority(os.PRIO_PROCESS, sleeping) == 0
+        assert os.getpriority(os.PRIO_PROCESS, sleeping) == os.getpriority(os.PRIO_PROCESS, 0), "as it was started"
         group = Path(f"/proc/{spinning}/autogroup")
         if group.exists() and (text := group.read_text()):
             assert not text.endswith("nice 0\n"), "the weight of its session, which is what others see"
