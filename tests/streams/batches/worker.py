@@ -1,6 +1,7 @@
 """A batch worker in a process of its own: notes each chunk in a file before it is acknowledged, and emits one record of it.
 
-``python worker.py BOOTSTRAP GROUP TOPIC OUT FILE``. A line is: monotonic time, partition, first, next offset.
+``python worker.py BOOTSTRAP GROUP TOPIC OUT FILE [NS]``. A line is: monotonic time, partition, first, next offset. ``NS`` is how
+long each record takes in the slow sink behind it, in ns.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from skeet.streams.batches.chunk import Chunk
 from skeet.streams.batches.emission import Outputs
 
 
-async def main(bootstrap: str, group: str, topic: str, out: str, file: Path) -> None:
+async def main(bootstrap: str, group: str, topic: str, out: str, file: Path, slow_ns: int) -> None:
     notes = os.open(file, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     app = batch_app(group, bootstrap, broker_session_timeout=6.0, broker_heartbeat_interval=1.0)
 
-    def note(chunk: Chunk, outputs: Outputs) -> None:
+    async def note(chunk: Chunk, outputs: Outputs) -> None:
         line = f"{time.monotonic()} {chunk.partition} {chunk.first} {chunk.next_offset}\n"
         os.write(notes, line.encode())
         outputs.add(out, b"%d" % chunk.partition, b"%d:%d-%d" % (chunk.partition, chunk.first, chunk.next_offset))
+        await asyncio.sleep(len(chunk) * slow_ns / 1e9)
 
     app.agent(app.topic(topic, value_type=bytes), concurrency=1, name="noting")(each_chunk(app, note))
     stop = asyncio.Event()
@@ -39,5 +41,5 @@ async def main(bootstrap: str, group: str, topic: str, out: str, file: Path) -> 
 
 
 if __name__ == "__main__":
-    bootstrap, group, topic, out, file = sys.argv[1:6]
-    asyncio.run(main(bootstrap, group, topic, out, Path(file)))
+    bootstrap, group, topic, out, file, *slow = sys.argv[1:]
+    asyncio.run(main(bootstrap, group, topic, out, Path(file), int(slow[0]) if slow else 0))
