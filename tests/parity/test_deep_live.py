@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 
 from skeet.agents import desk_books
 from skeet.agents.desk import Desk
@@ -24,12 +25,13 @@ from skeet.core.record import Event, Meta, Out, Record
 from skeet.core.values import NS_PER_S, AccountId, OrderType, PrincipalId, Side, TenantId, TimeInForce
 from skeet.schemas.codec import Codec
 from skeet.streams import topics_admin
-from skeet.streams.kafka import producer
+from skeet.streams.kafka import admin, group_name, producer
 from skeet.streams.partitioner import partition_of
 from skeet.streams.publishing import Publisher
 from skeet.streams.reading import records_until_end
 from skeet.streams.registry import registered_codec
-from skeet.streams.topics import ACCOUNT_EVENTS, CLOCK, COMMANDS, CONTROL, INSTRUMENTS, MARKET_REFERENCE
+from skeet.streams.topics import ACCOUNT_EVENTS, CLOCK, COMMANDS, CONTROL, INSTRUMENTS, MARKET_REFERENCE, topic_name
+from skeet.wiring import ROLES
 
 pytestmark = pytest.mark.integration
 
@@ -46,7 +48,7 @@ import json
 from skeet.config import load_settings
 from skeet.parity.run import verify_deep
 found = verify_deep(load_settings())
-desk = [check for check in found.report.checks if check.name in "FD"]
+desk = [check for check in found.report.checks if check.name in "FDA"]
 print(json.dumps({"exit_code": found.report.exit_code, "first": found.report.first_difference, "hashes": found.hashes,
                   "compared": {check.name: check.compared for check in desk}}))
 """
@@ -244,6 +246,7 @@ def test_deep_verify_agrees_with_two_desks_in_any_process_and_names_a_forged_dep
     assert found["compared"]["F"]["marks"] == len(marks)
     assert found["compared"]["F"]["snapshots"] >= 4
     assert found["compared"]["D"]["decided events"] > 30
+    assert found["compared"]["A"]["inputs"] > 25
     assert deep(trader.settings, seed="42", zone="America/New_York")["hashes"] == found["hashes"]
 
     at = forge_a_deposit(trader)
@@ -252,3 +255,22 @@ def test_deep_verify_agrees_with_two_desks_in_any_process_and_names_a_forged_dep
     assert at in tampered["first"]
     assert "FundsDeposited" in tampered["first"]
     assert tampered["hashes"] != found["hashes"]
+
+
+def test_deep_verify_names_a_command_that_the_desk_passed_over(trader: Trader) -> None:
+    first_desk(trader)
+    group = group_name(trader.settings, ROLES["desk"].group)
+    trader.order("alice")
+    commands_of_alice = [
+        r
+        for r in records_until_end(trader.settings, trader.codec, [COMMANDS])
+        if r.meta and r.meta.account_id == "alice"
+    ]
+    passed = max(record.at for record in commands_of_alice)
+    place = TopicPartition(topic_name(COMMANDS, trader.settings.kafka), passed.partition, passed.offset + 1)
+    admin(trader.settings).alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, [place])])[group].result(
+        20
+    )
+    found = deep(trader.settings, seed="1", zone="UTC")
+    assert found["exit_code"] == 1
+    assert found["first"].startswith(f"A {passed}: the desk has read this SubmitOrder of alice")

@@ -26,8 +26,9 @@ def verify(
         bool,
         typer.Option(
             "--deep",
-            help="Also fold all accounts from zero (F), decide every recorded cause again (D), run strategies again "
-            "along their journals (S), and make bars again from their trades (B).",
+            help="Also fold all accounts from zero (F), decide every recorded cause again (D), look for an "
+            "answer to everything the desk read (A), run strategies again along their journals (S), and make bars again "
+            "from their trades (B).",
         ),
     ] = False,
 ) -> None:

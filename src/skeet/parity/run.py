@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from skeet.config import Settings
 from skeet.parity.agents import AgentsReplay
+from skeet.parity.answers import check_answers
 from skeet.parity.bars import check_bars
 from skeet.parity.desk import check_desk, combined
 from skeet.streams.registry import registered_codec
@@ -34,6 +35,15 @@ def verify_deep(settings: Settings, progress: Callable[[int], None] = lambda _: 
     codec = registered_codec(settings)
     fold, decisions, hashes, records = check_desk(settings, codec, progress)
     fold.duration_s = decisions.duration_s = time.perf_counter() - begun
+    answers = Check(
+        name="A",
+        title="every command and report that the desk read was answered",
+        covers="what the topics still hold",
+    )
+    with answers.timed():
+        check_answers(settings, codec, answers)
+    if not answers.compared and not answers.differences:
+        answers.not_judged = "the desk has read nothing that the topics still hold"
     agents = Check(
         name="S",
         title="strategies run again along their journals give the recorded commands",
@@ -54,7 +64,7 @@ def verify_deep(settings: Settings, progress: Callable[[int], None] = lambda _: 
     if not bars.compared and not bars.differences:
         bars.not_judged = "no bar was published"
     report = Report(
-        checks=(fold, decisions, agents, bars),
+        checks=(fold, decisions, answers, agents, bars),
         records=records + replay.records_read,
         duration_s=time.perf_counter() - begun,
     )
