@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from installation import eventually
 
 from skeet.agents import desk_books
-from skeet.agents.desk import Desk
+from skeet.agents.desk import GROUP, Desk
 from skeet.config import Settings
 from skeet.core import commands, control, market
 from skeet.core.accounts import FundsDeposited, StateMarked
@@ -31,7 +32,6 @@ from skeet.streams.publishing import Publisher
 from skeet.streams.reading import records_until_end
 from skeet.streams.registry import registered_codec
 from skeet.streams.topics import ACCOUNT_EVENTS, CLOCK, COMMANDS, CONTROL, INSTRUMENTS, MARKET_REFERENCE, topic_name
-from skeet.wiring import ROLES
 
 pytestmark = pytest.mark.integration
 
@@ -259,7 +259,7 @@ def test_deep_verify_agrees_with_two_desks_in_any_process_and_names_a_forged_dep
 
 def test_deep_verify_names_a_command_that_the_desk_passed_over(trader: Trader) -> None:
     first_desk(trader)
-    group = group_name(trader.settings, ROLES["desk"].group)
+    group = group_name(trader.settings, GROUP)
     trader.order("alice")
     commands_of_alice = [
         r
@@ -268,9 +268,13 @@ def test_deep_verify_names_a_command_that_the_desk_passed_over(trader: Trader) -
     ]
     passed = max(record.at for record in commands_of_alice)
     place = TopicPartition(topic_name(COMMANDS, trader.settings.kafka), passed.partition, passed.offset + 1)
-    admin(trader.settings).alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, [place])])[group].result(
-        20
-    )
+    client = admin(trader.settings)  # held until the answers are here
+
+    def moved() -> bool:
+        asked = client.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, [place])])
+        return all(found.error is None for found in asked[group].result(20).topic_partitions)
+
+    eventually(moved, DEADLINE_S, "the group lets go of the desk that closed")
     found = deep(trader.settings, seed="1", zone="UTC")
     assert found["exit_code"] == 1
     assert found["first"].startswith(f"A {passed}: the desk has read this SubmitOrder of alice")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from skeet.agents.desk import GROUP
 from skeet.config import Settings
 from skeet.core.commands import CancelAllOrders
 from skeet.core.record import Record
@@ -17,7 +18,6 @@ from skeet.streams.progress import committed_positions
 from skeet.streams.reading import records_until_end
 from skeet.streams.topics import ACCOUNT_EVENTS, COMMANDS, REPORTS, topic_name
 from skeet.verify.findings import Check
-from skeet.wiring import ROLES
 
 MAY_BE_SILENT = (CancelAllOrders, BalanceReported, CancelAttempted)
 """What may rightly cause nothing: no order is open, the balance is as we know it, the gateway's note to itself."""
@@ -47,7 +47,7 @@ def compare(
 def check_answers(settings: Settings, codec: Codec, check: Check) -> None:
     """Read the desk's positions first, then events, then inputs: whatever is answered by then is seen to be."""
     names = {topic_name(topic, settings.kafka): topic.name for topic in (COMMANDS, REPORTS)}
-    committed = committed_positions(settings, ROLES["desk"].group)
+    committed = committed_positions(settings, GROUP)
     read_to = {(names[topic], number): offset for (topic, number), offset in committed.items() if topic in names}
     events = records_until_end(settings, codec, [ACCOUNT_EVENTS])
     compare(events, records_until_end(settings, codec, [COMMANDS, REPORTS]), read_to, check)
