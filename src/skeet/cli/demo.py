@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -88,6 +90,17 @@ def demo(
     as_json: Annotated[bool, typer.Option("--json", help="With --for: print the report as JSON.")] = False,
 ) -> None:
     """Start everything, trade two demo accounts on the simulated exchange, and watch. Safe to repeat."""
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        settings = _trade(for_s, watching=watching)
+        report = judge(settings, [each.instance for each in ACCOUNTS]) if for_s is not None else None
+    if report is not None:
+        report.show(as_json=as_json)
+    if report is not None and not report.clean:
+        raise typer.Exit(1)
+
+
+def _trade(for_s: int | None, *, watching: bool) -> Settings:
+    """Start everything, and watch; or trade for so many seconds and come to rest."""
     os.environ.setdefault("SKEET_SIM__SPEED", SPEED)
     _say("skeet up")
     platform.up()
@@ -100,13 +113,10 @@ def demo(
         start_strategy(each)
     if for_s is None:
         _watch(watching=watching)
-        return
-    count_down("trading", for_s)
-    quiesce(settings)
-    report = judge(settings, [each.instance for each in ACCOUNTS])
-    report.show(as_json=as_json)
-    if not report.clean:
-        raise typer.Exit(1)
+    else:
+        count_down("trading", for_s)
+        quiesce(settings)
+    return settings
 
 
 def _say(command: str) -> None:
