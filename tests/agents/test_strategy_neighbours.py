@@ -108,12 +108,14 @@ def test_hostile_neighbours_keep_the_99th_percentile_within_half_more(
         halted = len(events(settings, codec, CONTROL, StrategyHalted))
         pace(publish, seconds=SECONDS, trigger=SECONDS * RATE // 5)
         wait_for(lambda: len(neighbour.latencies_ms) >= SECONDS * RATE, 20, "the neighbour's commands, all of them")
-        now = len(events(settings, codec, CONTROL, StrategyHalted))
-        assert now - halted == (len(ACTS) if misbehave else 0)
+        p99 = statistics.quantiles(neighbour.latencies_ms, n=100)[98]
+        # Behind everybody else on a busy machine, what takes a second of the processor takes longer.
+        halts = halted + (len(ACTS) if misbehave else 0)
+        wait_for(lambda: len(events(settings, codec, CONTROL, StrategyHalted)) == halts, 60, "all halts")
         for act in ACTS:
             post(settings, StrategyStopped(instance_id=act, reason="run ended", cancel_open=False), act, f"acc-{act}")
         wait_for(lambda: misbehave or log.read_text().count("instance stopped") >= len(ACTS), 30, "the guests' end")
-        return statistics.quantiles(neighbour.latencies_ms, n=100)[98]
+        return p99
 
     ratios = []
     for number in range(PAIRS):
