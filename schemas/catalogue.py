@@ -98,6 +98,7 @@ OTHERS: tuple[type[Event], ...] = (
     market.InstrumentDefined,
     market.Tick,
     market.Signal,
+    market.LateRecord,
     control.DeadLetter,
     control.DeadLetterRedriven,
     control.AccountSnapshot,

@@ -23,6 +23,7 @@ from skeet.streams.topics import (
     DEAD_LETTERS,
     INSTRUMENTS,
     JOURNAL,
+    LATE,
     MARKET_BARS,
     MARKET_BOOKS,
     MARKET_QUOTES,
@@ -83,7 +84,7 @@ class Access:
 
 
 MARKET = (MARKET_TRADES, MARKET_QUOTES, MARKET_BOOKS, MARKET_BARS, MARKET_STATUS)
-PUBLIC = (*MARKET, MARKET_REFERENCE, INSTRUMENTS, SIGNALS, CLOCK)
+PUBLIC = (*MARKET, MARKET_REFERENCE, INSTRUMENTS, SIGNALS, LATE, CLOCK)
 """What every tenant may read: nobody's orders, nobody's accounts. Raw frames are not: a venue's terms may forbid it."""
 
 BUDGETED = tuple(topic for topic in TOPICS if topic.by_budget)
@@ -101,6 +102,12 @@ SERVICES: tuple[Access, ...] = (
         reads=(*MARKET, CLOCK),
         writes=(MARKET_BARS, MARKET_REFERENCE, SIGNALS, CLOCK, DEAD_LETTERS),
         groups=("worker",),
+    ),
+    Access(
+        principal="trade-flow",
+        reads=(MARKET_TRADES, CHECKPOINTS),
+        writes=(SIGNALS, LATE, CHECKPOINTS, DEAD_LETTERS),
+        groups=("trade-flow",),
     ),
     Access(
         principal="desk",

@@ -159,6 +159,15 @@ SIGNALS = Topic(
     history=True,
     by_budget=True,
 )
+LATE = Topic(
+    name="market.late.v1",
+    key="instrument_id",
+    events=(market.LateRecord,),
+    partitioned_by=PartitionedBy.MARKET,
+    writer="agents with windows",
+    retention_ms=7 * 24 * HOUR_MS,
+    reason="a week to see how late a venue's records come and to choose the grace by it; the records stay at their origin",
+)
 COMMANDS = Topic(
     name="orders.commands.v1",
     key="account_id",
@@ -268,6 +277,7 @@ TOPICS: tuple[Topic, ...] = (
     INSTRUMENTS,
     CLOCK,
     SIGNALS,
+    LATE,
     COMMANDS,
     REPORTS,
     ACCOUNT_EVENTS,

@@ -163,6 +163,9 @@ class SignalSettings(Section):
     imbalance_interval_ms: int = Field(
         100, ge=10, description="shortest time between two book imbalance signals, in ms"
     )
+    flow_window_ms: int = Field(250, ge=1, description="length of a trade flow window of the role trade-flow, in ms")
+    flow_step_ms: int = Field(50, ge=1, description="from one trade flow window's beginning to the next's, in ms")
+    flow_grace_ms: int = Field(500, ge=0, description="how late a trade may be and still count in its flow windows, in ms")
 
 
 class StrategyLimits(Section):
@@ -240,6 +243,7 @@ class ScaleSettings(Section):
     desk: int = Field(1, ge=1, le=64, description="desks; with a second one, another takes over in under 10 s")
     gateway: int = Field(1, ge=1, le=64, description="gateways; an account's venue session follows its partition")
     worker: int = Field(1, ge=1, le=64, description="Faust workers: bars, reference, signals")
+    trade_flow: int = Field(0, ge=0, le=64, description="workers with windows over trades; 0: none, nobody needs them")
     projection_postgres: int = Field(1, ge=1, le=64, description="writers of the read tables")
     projection_clickhouse: int = Field(1, ge=1, le=64, description="writers of the history")
 

@@ -99,7 +99,14 @@ METRICS: dict[str, MetricSpec] = {
             "desk, gateway",
             "Kafka transactions: committed, aborted.",
         ),
-        _spec("skeet_dead_letters_total", Kind.COUNTER, "role", "desk, worker, strategy, feed", "Records given up."),
+        _spec("skeet_dead_letters_total", Kind.COUNTER, "role", "desk, worker, trade-flow, strategy, feed", "Records given up."),
+        _spec(
+            "skeet_late_records_total",
+            Kind.COUNTER,
+            "rule reason",
+            "trade-flow",
+            "Records that came too late for windows that were published (`market.late.v1`), by whose windows and reason.",
+        ),
         _spec(
             "skeet_records_published_total",
             Kind.COUNTER,

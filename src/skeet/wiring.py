@@ -59,6 +59,13 @@ ROLES: dict[str, Role] = {
             group="worker",
         ),
         Role(
+            name="trade-flow",
+            entry="skeet.agents.trade_flow_worker:main",
+            summary="windows over trades: who bought and sold in the last moments",
+            after=("registry",),
+            group="trade-flow",
+        ),
+        Role(
             name="desk",
             entry="skeet.agents.desk:main",
             summary="the single writer of accounts",

@@ -10,7 +10,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from skeet.core.record import Event, MarketEvent
-from skeet.core.values import Side, VenueStatus, from_mantissa
+from skeet.core.values import LateReason, Side, VenueStatus, from_mantissa
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,3 +350,27 @@ class Signal(MarketEvent):
     @property
     def natural_key(self) -> tuple[str | int, ...]:
         return (self.instrument_id, self.name, self.version, self.interval, self.causation_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateRecord(MarketEvent):
+    """A record that came too late for windows that were published; they stay as they are.
+
+    Times are the record's own. ``rule`` and ``version`` name whose windows, ``windows_missed`` how many, from the first one's
+    start (``missed_from``) to the last one's end (``missed_until``); with the reason SOME_WINDOWS_CLOSED it counts in others.
+    ``watermark`` is how far event time had come (ns). ``origin`` is where the record stands, ``payload`` what stands there.
+    """
+
+    rule: str
+    version: str
+    reason: LateReason
+    missed_from: int
+    missed_until: int
+    windows_missed: int
+    watermark: int
+    origin: str
+    payload: bytes
+
+    @property
+    def natural_key(self) -> tuple[str | int, ...]:
+        return (self.rule, self.version, self.origin)

@@ -91,6 +91,16 @@ class VenueStatus(StrEnum):
     DOWN = "DOWN"
 
 
+class LateReason(StrEnum):
+    """Why an event is in the side output."""
+
+    UNKNOWN = "UNKNOWN"
+    WINDOW_CLOSED = "WINDOW_CLOSED"
+    """Every window that it belongs to has closed: it counts nowhere."""
+    SOME_WINDOWS_CLOSED = "SOME_WINDOWS_CLOSED"
+    """It counts in those of its windows that are open, and not in ``missed``."""
+
+
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
     """Run the block under :data:`EXACT`; every entry into the core (decide, evolve, step) is inside one."""

@@ -17,6 +17,7 @@ watermark is driven by events, and by the log's time where the caller gives it. 
 whole columns.
 """
 
+from skeet.core.values import LateReason
 from skeet.core.windows.folds import (
     Candle,
     Count,
@@ -32,7 +33,7 @@ from skeet.core.windows.folds import (
     WeightedMean,
     decimal_of,
 )
-from skeet.core.windows.outcome import NOTHING, Closed, Key, Late, LateReason, Outcome, Span
+from skeet.core.windows.outcome import NOTHING, Closed, Key, Late, Outcome, Span
 from skeet.core.windows.rules import CountHopping, CountSliding, CountTumbling, Hopping, Rule, Session, Sliding, Tumbling
 from skeet.core.windows.state import WindowState, state_from_bytes, state_to_bytes
 from skeet.core.windows.watermark import UNSEEN, Watermark

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, NamedTuple, TypeAlias
+
+from skeet.core.values import LateReason
 
 Key: TypeAlias = str | int
 """All keys of one state are of one of these types: results are ordered by it."""
@@ -16,16 +17,6 @@ class Span(NamedTuple):
 
     start: int
     end: int
-
-
-class LateReason(StrEnum):
-    """Why an event is in the side output."""
-
-    UNKNOWN = "UNKNOWN"
-    WINDOW_CLOSED = "WINDOW_CLOSED"
-    """Every window that it belongs to has closed: it counts nowhere."""
-    SOME_WINDOWS_CLOSED = "SOME_WINDOWS_CLOSED"
-    """It counts in those of its windows that are open, and not in ``missed``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from skeet.core.errors import InvalidInput
+from skeet.core.values import LateReason
 from skeet.core.windows.aligned import Aligned
 from skeet.core.windows.counted import ByCount
 from skeet.core.windows.folding import Folding
 from skeet.core.windows.folds import Fold
 from skeet.core.windows.ordered import Ordered
-from skeet.core.windows.outcome import NOTHING, Closed, Key, Late, LateReason, Outcome, Span
+from skeet.core.windows.outcome import NOTHING, Closed, Key, Late, Outcome, Span
 from skeet.core.windows.rules import Hopping, Rule, Session, Sliding, Tumbling
 from skeet.core.windows.state import WindowState
 from skeet.core.windows.watermark import UNSEEN, Watermark
