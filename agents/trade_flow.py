@@ -84,8 +84,7 @@ class TradeFlow:
         made = self._columns.add(state, events)
         signals = self._signals(made.closed, trades, chunk, [int(rows[by]) for by in made.closed_by])
         late = (
-            self._late(each, trades, chunk, int(rows[row]))
-            for each, row in zip(made.late, made.late_rows, strict=True)
+            self._late(each, trades, chunk, int(rows[row])) for each, row in zip(made.late, made.late_rows, strict=True)
         )
         return (*letters, *signals, *late)
 
@@ -127,7 +126,9 @@ class TradeFlow:
         return Out(topic=LATE.name, key=str(late.key), event=record)
 
     def _unfit(self, chunk: Chunk, index: int) -> Out[Any]:
-        reason = f"price or size does not fit {SCALE} decimal places of a 64-bit number; correct its writer, or SCALE here"
+        reason = (
+            f"price or size does not fit {SCALE} decimal places of a 64-bit number; correct its writer, or SCALE here"
+        )
         return dead_letter(ROLE, raw_record(chunk, index, self._prefix), MisplacedRecord(reason))
 
     def _at(self, chunk: Chunk, trades: Columns, row: int) -> str:

@@ -25,6 +25,10 @@ from skeet.streams.registry import registered_codec
 from skeet.streams.topics import MARKET_TRADES, topic_name
 from skeet.streams.windows.restoring import PartitionWindows
 
+SESSION_S = 10.0
+HEARTBEAT_S = 2.0
+"""A member that says nothing for a session is gone, and its partitions go to the others. Faust's own session is a minute."""
+
 
 def main(settings: Settings) -> int:
     """Run until SIGTERM; returns the exit code."""
@@ -34,7 +38,13 @@ def main(settings: Settings) -> int:
 async def _run(settings: Settings, stop: StopSignal) -> int:
     codec, prefix = registered_codec(settings), settings.kafka.topic_prefix
     app = batch_app(
-        group_name(settings, ROLE), settings.kafka.bootstrap, broker_credentials=faust_credentials(settings.kafka)
+        group_name(settings, ROLE),
+        settings.kafka.bootstrap,
+        broker_credentials=faust_credentials(settings.kafka),
+        # A process that is started again takes its predecessor's place at once.
+        consumer_group_instance_id=f"{ROLE}-{settings.slot}",
+        broker_session_timeout=SESSION_S,
+        broker_heartbeat_interval=HEARTBEAT_S,
     )
     flow = TradeFlow(codec, settings.signals, prefix)
     reasons = (LateReason.WINDOW_CLOSED, LateReason.SOME_WINDOWS_CLOSED)

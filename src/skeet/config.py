@@ -165,7 +165,9 @@ class SignalSettings(Section):
     )
     flow_window_ms: int = Field(250, ge=1, description="length of a trade flow window of the role trade-flow, in ms")
     flow_step_ms: int = Field(50, ge=1, description="from one trade flow window's beginning to the next's, in ms")
-    flow_grace_ms: int = Field(500, ge=0, description="how late a trade may be and still count in its flow windows, in ms")
+    flow_grace_ms: int = Field(
+        500, ge=0, description="how late a trade may be and still count in its flow windows, in ms"
+    )
 
 
 class StrategyLimits(Section):

@@ -99,7 +99,13 @@ METRICS: dict[str, MetricSpec] = {
             "desk, gateway",
             "Kafka transactions: committed, aborted.",
         ),
-        _spec("skeet_dead_letters_total", Kind.COUNTER, "role", "desk, worker, trade-flow, strategy, feed", "Records given up."),
+        _spec(
+            "skeet_dead_letters_total",
+            Kind.COUNTER,
+            "role",
+            "desk, worker, trade-flow, strategy, feed",
+            "Records given up.",
+        ),
         _spec(
             "skeet_late_records_total",
             Kind.COUNTER,

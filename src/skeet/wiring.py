@@ -20,7 +20,8 @@ class Role:
 
     ``entry`` is ``module:function`` taking the settings and returning an exit code. ``after`` names the roles that must
     be ready first. ``group`` is its consumer group without the prefix (empty: none), which the watchdog follows.
-    ``niced`` roles yield the processor to the order path.
+    ``niced`` roles yield the processor to the order path. Nobody waits for ``optional`` ones: ``skeet up`` runs as many as
+    ``SKEET_SCALE__…`` says, none by default.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Role:
     after: tuple[str, ...] = ()
     group: str = ""
     niced: bool = False
+    optional: bool = False
 
     def load(self) -> Callable[[Settings], int]:
         """Import the role's entry."""
@@ -64,6 +66,7 @@ ROLES: dict[str, Role] = {
             summary="windows over trades: who bought and sold in the last moments",
             after=("registry",),
             group="trade-flow",
+            optional=True,
         ),
         Role(
             name="desk",
@@ -129,6 +132,8 @@ ROLES: dict[str, Role] = {
         ),
     )
 }
+
+OPTIONAL = frozenset(role.name for role in ROLES.values() if role.optional)
 
 
 def role(name: str) -> Role:

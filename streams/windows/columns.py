@@ -16,7 +16,6 @@ from skeet.schemas.columns.columns import Flags, Longs
 from skeet.streams.windows.marks import marks
 from skeet.streams.windows.parts import Groups, has_parts, parts
 
-
 Rows: TypeAlias = slice | Longs
 
 
@@ -167,4 +166,3 @@ def _rows(events: Events) -> Iterator[tuple[Key, int, dict[str, int], int | None
     values = zip(*columns, strict=True) if columns else iter([()] * len(times))
     for key, ts, value, now_ns in zip(events.keys.tolist(), times, values, nows, strict=True):
         yield events.names[key], ts, dict(zip(names, value, strict=True)), now_ns
-

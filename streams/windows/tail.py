@@ -46,7 +46,9 @@ def chunks_between(settings: Settings, place: tuple[str, int], first: int, end: 
                 return
             silent_s = 0.0 if messages else silent_s + POLL_S
             if silent_s >= SILENCE_LIMIT_S:
-                raise InfrastructureError(f"{place[0]}/{place[1]}: nothing came for {SILENCE_LIMIT_S:.0f} s at {position}")
+                raise InfrastructureError(
+                    f"{place[0]}/{place[1]}: nothing came for {SILENCE_LIMIT_S:.0f} s at {position}"
+                )
     finally:
         client.close()
 

@@ -269,8 +269,14 @@ def test_a_fold_of_ones_own_is_one_object_with_three_methods() -> None:
         (lambda: Tumbling(size_ns=0), r"Tumbling.size_ns is 0; expected a positive number of nanoseconds, such as"),
         (lambda: Tumbling(size_ns=0.25), r"Tumbling.size_ns is 0.25; expected a positive"),  # type: ignore[arg-type]
         (lambda: Hopping(size_ns=10, step_ns=0), r"Hopping.step_ns is 0; expected a positive number of nanoseconds"),
-        (lambda: Hopping(size_ns=10, step_ns=11), r"step_ns is 11, larger than size_ns 10: .* expected at most size_ns"),
-        (lambda: Hopping(size_ns=10**9, step_ns=1), r"each event would be in 1,000,000,000 windows; .* 1000000 or more"),
+        (
+            lambda: Hopping(size_ns=10, step_ns=11),
+            r"step_ns is 11, larger than size_ns 10: .* expected at most size_ns",
+        ),
+        (
+            lambda: Hopping(size_ns=10**9, step_ns=1),
+            r"each event would be in 1,000,000,000 windows; .* 1000000 or more",
+        ),
         (lambda: Sliding(size_ns=-1), r"Sliding.size_ns is -1"),
         (lambda: Session(gap_ns=0), r"Session.gap_ns is 0"),
         (lambda: Session(gap_ns=5, max_ns=4), r"Session.max_ns is 4, shorter than gap_ns 5: expected at least the gap"),

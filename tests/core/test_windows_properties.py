@@ -53,6 +53,7 @@ RULES: list[Rule] = [
     Session(gap_ns=4, max_ns=11),
 ]
 
+
 def numbered(drawn: list[Event]) -> list[Event]:
     return [(key, ts, {**value, "n": number}) for number, (key, ts, value) in enumerate(drawn)]
 
@@ -111,7 +112,10 @@ def test_any_order_within_the_grace_gives_the_same(rule: Rule, data: st.DataObje
     delays = data.draw(st.lists(st.integers(0, grace), min_size=len(in_order), max_size=len(in_order)))
     # Of equal times the earlier arrival is first: they keep their order.
     by_time: dict[int, int] = {}
-    delayed = [(ts + by_time.setdefault(ts, delay), n) for n, ((_, ts, _), delay) in enumerate(zip(in_order, delays, strict=True))]
+    delayed = [
+        (ts + by_time.setdefault(ts, delay), n)
+        for n, ((_, ts, _), delay) in enumerate(zip(in_order, delays, strict=True))
+    ]
     shuffled = [in_order[n] for _, n in sorted(delayed)]
     expected, none_late = run(Windows(rule, FOLDS), in_order)
     closed, late = run(Windows(rule, FOLDS, grace_ns=grace), shuffled)

@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from skeet.cli.chaos_report import doubled_orders
 from skeet.config import Settings, load_settings
 from skeet.streams.crash_points import chaos_directory
-from skeet.wiring import ROLES
+from skeet.wiring import OPTIONAL, ROLES
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -242,7 +242,11 @@ def _targets(installation: Installation) -> dict[str, str] | None:
     """Address of each process that exposes metrics; None until all of them do."""
     done = installation.skeet("connect", "metrics", "--json", expect=None)
     found: dict[str, str] = json.loads(done.stdout) if done.returncode == 0 else {}
-    ours = {*ROLES, "supervisor", "strategy/maker-eth", "strategy/trend-btc"} - {"kafka", "postgres", "strategy"}
+    ours = (
+        {*ROLES, "supervisor", "strategy/maker-eth", "strategy/trend-btc"}
+        - {"kafka", "postgres", "strategy"}
+        - OPTIONAL
+    )
     return found if ours <= found.keys() else None
 
 

@@ -17,7 +17,7 @@ from skeet.local.plan import (
     startable,
     stop_waves,
 )
-from skeet.wiring import ROLES
+from skeet.wiring import OPTIONAL, ROLES
 
 
 def spec(name: str, *after: str) -> ProcessSpec:
@@ -61,7 +61,7 @@ def test_dependants_stop_before_what_they_depend_on() -> None:
 
 def test_platform_holds_every_role_but_those_started_on_demand() -> None:
     specs = {spec.name: spec for spec in platform_specs(frozenset(), "skeet.")}
-    assert specs.keys() == ROLES.keys() - {"strategy"} | {"topics"}
+    assert specs.keys() == ROLES.keys() - {"strategy"} - OPTIONAL | {"topics"}
     assert specs["desk"].group == "skeet.desk"
     assert specs["postgres"].stop_signal is signal.SIGINT
 

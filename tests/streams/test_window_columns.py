@@ -112,7 +112,9 @@ def chunked(given_rows: list[Row], cuts: list[int]) -> list[list[Row]]:
 
 @pytest.mark.parametrize(("rule", "folds"), CASES, ids=str)
 @settings(max_examples=120, deadline=None)
-@given(rows, st.lists(st.integers(0, 40), max_size=6), st.integers(0, 20), st.sampled_from((None, 5, 20)), st.booleans())
+@given(
+    rows, st.lists(st.integers(0, 40), max_size=6), st.integers(0, 20), st.sampled_from((None, 5, 20)), st.booleans()
+)
 def test_any_chunks_give_what_single_events_give(
     rule: Rule,
     folds: dict[str, Any],
@@ -191,16 +193,16 @@ def test_values_and_keys_are_plain_so_that_a_state_can_be_written_down() -> None
 @given(st.data())
 def test_sums_of_products_are_exact_whatever_their_size(data: st.DataObject) -> None:
     bits = data.draw(st.tuples(st.integers(0, 63), st.integers(0, 63)))
-    pairs = data.draw(
-        st.lists(st.tuples(*(st.integers(-(2**b), 2**b - 1) for b in bits)), min_size=1, max_size=30)
-    )
+    pairs = data.draw(st.lists(st.tuples(*(st.integers(-(2**b), 2**b - 1) for b in bits)), min_size=1, max_size=30))
     starts = sorted({0, *data.draw(st.lists(st.integers(0, len(pairs) - 1), max_size=5))})
     ends = [*starts[1:], len(pairs)]
     left, right = (np.array([pair[side] for pair in pairs], np.int64) for side in (0, 1))
     groups = Groups(ts=left, values={}, starts=np.array(starts), ends=np.array(ends))
     expected = [sum(a * b for a, b in pairs[s:e]) for s, e in zip(starts, ends, strict=True)]
     assert product_sums(left, right, groups) == expected
-    assert product_sums(left, None, groups) == [sum(a for a, _ in pairs[s:e]) for s, e in zip(starts, ends, strict=True)]
+    assert product_sums(left, None, groups) == [
+        sum(a for a, _ in pairs[s:e]) for s, e in zip(starts, ends, strict=True)
+    ]
 
 
 def test_no_events_change_nothing() -> None:

@@ -16,6 +16,7 @@ class BenchGroup(LazyGroup):
             "engine", "skeet.cli.bench_engine:bench_engine", "Agents on chunks against stock Faust and a bare client."
         ),
         Entry("codec", "skeet.cli.bench_codec:bench_codec", "Avro to columns and back, against fastavro."),
+        Entry("windows", "skeet.cli.bench_windows:bench_windows", "Windows on columns, against event by event."),
         Entry("feed", "skeet.cli.bench_feed:bench_feed", "Frames a second from file and socket into Kafka."),
         Entry("latency", "skeet.cli.bench_latency:bench_latency", "Tick to order at the venue's socket, hop by hop."),
     )

@@ -18,8 +18,8 @@ whole columns.
 """
 
 from skeet.core.values import LateReason
+from skeet.core.windows.candle import Candle, Ohlcv
 from skeet.core.windows.folds import (
-    Candle,
     Count,
     First,
     Fold,
@@ -28,13 +28,21 @@ from skeet.core.windows.folds import (
     Mean,
     Mergeable,
     Min,
-    Ohlcv,
     Sum,
     WeightedMean,
     decimal_of,
 )
 from skeet.core.windows.outcome import NOTHING, Closed, Key, Late, Outcome, Span
-from skeet.core.windows.rules import CountHopping, CountSliding, CountTumbling, Hopping, Rule, Session, Sliding, Tumbling
+from skeet.core.windows.rules import (
+    CountHopping,
+    CountSliding,
+    CountTumbling,
+    Hopping,
+    Rule,
+    Session,
+    Sliding,
+    Tumbling,
+)
 from skeet.core.windows.state import WindowState, state_from_bytes, state_to_bytes
 from skeet.core.windows.watermark import UNSEEN, Watermark
 from skeet.core.windows.windows import Windows
