@@ -18,7 +18,7 @@ from skeet.core.errors import InvalidInput, MisplacedRecord
 from skeet.core.ids import derive_id
 from skeet.core.market import LateRecord, Signal, Trade
 from skeet.core.record import Out
-from skeet.core.values import NS_PER_MS
+from skeet.core.values import NS_PER_MS, NS_PER_S
 from skeet.core.windows import Closed, Count, Hopping, Late, Sum, WeightedMean, Windows, WindowState
 from skeet.schemas.codec import Codec
 from skeet.schemas.columns.columns import Columns, Flags, Longs
@@ -37,6 +37,8 @@ SCALE = 8
 """Decimal places of prices and sizes in the windows: what venues have. A trade that needs more, or 92 billion and more of
 anything, is none that this agent knows."""
 MAX_SHIFT = 18
+MAX_AHEAD_NS = 60 * NS_PER_S
+"""A trade that is further ahead of the log's time is a mistake, and would keep its windows open until then."""
 FOLDS: dict[str, Any] = {
     "buy": Sum("buy"),
     "sell": Sum("sell"),
@@ -127,7 +129,8 @@ class TradeFlow:
 
     def _unfit(self, chunk: Chunk, index: int) -> Out[Any]:
         reason = (
-            f"price or size does not fit {SCALE} decimal places of a 64-bit number; correct its writer, or SCALE here"
+            f"price or size does not fit {SCALE} decimal places of a 64-bit number, or ts_event is more than "
+            f"{MAX_AHEAD_NS // NS_PER_S} s ahead of the log; correct its writer"
         )
         return dead_letter(ROLE, raw_record(chunk, index, self._prefix), MisplacedRecord(reason))
 
@@ -143,14 +146,15 @@ def _events(trades: Columns, chunk: Chunk, wanted: Flags) -> tuple[Events, Longs
         raise InvalidInput(f"more than {len(instruments.known)} instruments; run several workers on more partitions")
     price, price_fits = scaled(trades.longs("price_mantissa"), trades.longs("price_scale"))
     size, size_fits = scaled(trades.longs("size_mantissa"), trades.longs("size_scale"))
-    fits = price_fits & size_fits
+    ts, now_ns = trades.longs("ts_event"), chunk.timestamps_ms[trades.index] * NS_PER_MS
+    fits = price_fits & size_fits & (ts - now_ns <= MAX_AHEAD_NS)
     rows = np.flatnonzero(wanted & fits)
     sides, names = trades.symbols("aggressor_side")[rows], trades.symbol_names("aggressor_side")
     size = size[rows]
     events = Events(
         keys=instruments.ids[rows].astype(np.int64),
         names=instruments.known.all(),
-        ts=trades.longs("ts_event")[rows],
+        ts=ts[rows],
         values={
             "price": price[rows],
             "size": size,
@@ -158,7 +162,7 @@ def _events(trades: Columns, chunk: Chunk, wanted: Flags) -> tuple[Events, Longs
             "sell": np.where(sides == names.index("SELL"), size, 0),
         },
         partition=chunk.partition,
-        now_ns=chunk.timestamps_ms[trades.index[rows]] * NS_PER_MS,
+        now_ns=now_ns[rows],
     )
     return events, rows, np.flatnonzero(wanted & ~fits)
 

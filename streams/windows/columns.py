@@ -99,7 +99,7 @@ class ColumnWindows:
                 begin = row + 1
             late_ones.append(self._late(state, events, row, int(bounds[row]), int(mark[row])))
         self._fold(state, events, rule, _kept(whole, begin, len(events)))
-        closed = windows._timed.close(state, int(bounds[-1]))
+        closed = windows.timed.close(state, int(bounds[-1]))
         ends = np.array([each.span.end for each in closed], np.int64)
         closed_by = tuple(np.searchsorted(bounds, ends).tolist())
         return ColumnOutcome(closed, closed_by, tuple(late_ones), tuple(late_rows))
@@ -107,7 +107,7 @@ class ColumnWindows:
     def _late(self, state: WindowState, events: Events, row: int, bound: int, mark: int) -> Late:
         key, ts = events.names[int(events.keys[row])], int(events.ts[row])
         value = {name: int(column[row]) for name, column in events.values.items()}
-        missed, taken = self.windows._timed.add(state, key, ts, value, bound)
+        missed, taken = self.windows.timed.add(state, key, ts, value, bound)
         return late(state, key, ts, value, missed, taken, mark)
 
     def _fold(self, state: WindowState, events: Events, rule: AlignedRule, rows: Rows) -> None:

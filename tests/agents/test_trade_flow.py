@@ -115,13 +115,16 @@ def test_records_before_the_first_are_only_skipped() -> None:
 
 
 def test_what_is_no_trade_is_a_dead_letter_by_its_own_offset_and_the_rest_goes_on() -> None:
-    found = run(trade(1, 0.0), b"\0", trade(2, 0.1, price=2**62, price_scale=0), trade(3, 0.4))
+    future = trade(4, 1e9)
+    found = run(trade(1, 0.0), b"\0", trade(2, 0.1, price=2**62, price_scale=0), future, trade(3, 0.4))
     letters = of(DeadLetter, found)
     assert [(each.topic, each.partition, each.offset) for each in letters] == [
         ("market.trades.v1", 3, 1),
         ("market.trades.v1", 3, 2),
+        ("market.trades.v1", 3, 3),
     ]
     assert "does not fit 8 decimal places" in letters[1].cause
+    assert "60 s ahead of the log" in letters[2].cause
     assert [each.values["trades"] for each in of(Signal, found)] == [1.0]
 
 

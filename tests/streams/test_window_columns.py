@@ -211,3 +211,16 @@ def test_no_events_change_nothing() -> None:
     made = ColumnWindows(windows).add(state, columns([], 0, logged=False))
     assert (made.closed, made.late, state) == ((), (), windows.initial())
     assert replace(state) == windows.initial()
+
+
+def test_an_event_that_is_late_for_one_window_counts_in_the_others_on_columns_too() -> None:
+    windows = Windows(Hopping(size_ns=10, step_ns=5), {"count": Count()})
+    state = windows.initial()
+    made = ColumnWindows(windows).add(state, columns([(0, 1, ts, 1, 1, 0) for ts in (7, 12, 8, 3)], 0, logged=False))
+    assert [(each.span, each.results["count"]) for each in made.closed] == [((0, 10), 1)]
+    assert [(each.ts, each.missed) for each in made.late] == [(8, ((0, 10),)), (3, ((-5, 5), (0, 10)))]
+    assert [(each.span, each.results["count"]) for each in windows.finish(state).closed] == [
+        ((5, 15), 3),
+        ((10, 20), 1),
+    ]
+    assert (made.closed_by, made.late_rows) == ((1,), (2, 3))

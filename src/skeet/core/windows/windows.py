@@ -58,9 +58,9 @@ class Windows:
         self.idle_after_ns = idle_after_ns
         self._counted: ByCount | None = None
         if isinstance(rule, Tumbling | Hopping):
-            self._timed: Aligned | Ordered = Aligned(rule, self.folding)
+            self.timed: Aligned | Ordered = Aligned(rule, self.folding)
         elif isinstance(rule, Sliding | Session):
-            self._timed = Ordered(rule, self.folding)
+            self.timed = Ordered(rule, self.folding)
         else:
             self._counted = ByCount(rule, self.folding)
 
@@ -90,8 +90,8 @@ class Windows:
         if self._counted is not None:
             return Outcome(self._counted.add(state, key, ts, value))
         bound = self.bound(state)
-        closed = self._timed.close(state, bound)
-        missed, taken = self._timed.add(state, key, ts, value, bound)
+        closed = self.timed.close(state, bound)
+        missed, taken = self.timed.add(state, key, ts, value, bound)
         if not missed:
             return Outcome(closed) if closed else NOTHING
         return Outcome(closed, (late(state, key, ts, value, missed, taken, mark),))
@@ -117,7 +117,7 @@ class Windows:
         return UNSEEN if value == UNSEEN else value - self.grace_ns
 
     def _close(self, state: WindowState, bound: int) -> tuple[Closed, ...]:
-        return () if self._counted is not None else self._timed.close(state, bound)
+        return () if self._counted is not None else self.timed.close(state, bound)
 
 
 def late(
