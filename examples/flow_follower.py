@@ -31,7 +31,9 @@ class Parameters(BaseModel):
     """Checked when the strategy is started."""
 
     quantity: Decimal = Field(Decimal("0.01"), gt=0, description="what to buy, in base units")
-    share: Decimal = Field(Decimal("0.9"), gt=0.5, le=1, description="share of buyers in the volume that counts as a rush")
+    share: Decimal = Field(
+        Decimal("0.9"), gt=0.5, le=1, description="share of buyers in the volume that counts as a rush"
+    )
     trades: int = Field(5, ge=1, description="trades that a window must hold to count")
 
 
