@@ -54,7 +54,7 @@ RULES: list[Rule] = [
 ]
 
 
-def numbered(drawn: list[Event]) -> list[Event]:
+def numbered(drawn: list[tuple[str, int, dict[str, int]]]) -> list[Event]:
     return [(key, ts, {**value, "n": number}) for number, (key, ts, value) in enumerate(drawn)]
 
 
@@ -131,7 +131,8 @@ def test_a_state_written_down_and_read_back_goes_on_the_same(
 ) -> None:
     windows = Windows(rule, FOLDS, grace_ns=grace)
     whole, _ = run(windows, given_events)
-    state, closed = windows.initial(), []
+    state = windows.initial()
+    closed: list[Closed] = []
     for number, (key, ts, value) in enumerate(given_events):
         if number == cut:
             state = state_from_bytes(state_to_bytes(state))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,7 +90,7 @@ async def test_a_checkpoint_is_written_only_when_all_before_it_is_confirmed(kept
     assert isinstance(event, AgentCheckpointed)
     assert (event.positions, event.code_version) == ({"market.trades.v1/2": 5}, "folded-1")
     assert (out.topic, out.key) == ("agents.checkpoints.v1", "flow/2")
-    state = state_from_bytes(restoring.zlib.decompress(event.state))
+    state = state_from_bytes(zlib.decompress(event.state))
     assert sum(keys["a"][0] for keys in state.aligned.values()) == 2, "as of offset 5, not of when it was written"
 
 

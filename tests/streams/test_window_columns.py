@@ -126,7 +126,10 @@ def test_any_chunks_give_what_single_events_give(
 ) -> None:
     windows = Windows(rule, folds, grace_ns=grace, idle_after_ns=idle)
     single, at_once = windows.initial(partitions=(0, 1)), windows.initial(partitions=(0, 1))
-    closed, late, closed_by, late_rows = [], [], [], []
+    closed: list[Any] = []
+    late: list[Any] = []
+    closed_by: list[int] = []
+    late_rows: list[int] = []
     for number, (partition, key, ts, price, size, ahead) in enumerate(given_rows):
         outcome = windows.add(
             single,
@@ -140,7 +143,10 @@ def test_any_chunks_give_what_single_events_give(
         closed_by += [number] * len(outcome.closed)
         late += outcome.late
         late_rows += [number] * len(outcome.late)
-    found_closed, found_late, found_by, found_rows = [], [], [], []
+    found_closed: list[Any] = []
+    found_late: list[Any] = []
+    found_by: list[int] = []
+    found_rows: list[int] = []
     before = 0
     for chunk in chunked(given_rows, cuts):
         made = ColumnWindows(windows).add(at_once, columns(chunk, chunk[0][0], logged))
