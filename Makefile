@@ -77,6 +77,9 @@ lock: dev ## write requirements.lock and the image's locks anew from pyproject.t
 	  --python-version 3.11 --quiet -o deploy/requirements.lock
 	printf 'setuptools>=77\nwheel\n' | $(BIN)/uv pip compile - --generate-hashes --no-header --no-annotate \
 	  -c requirements.lock --python-version 3.11 --quiet -o deploy/build.lock
+	# The peers' of `skeet bench peers`, which live in an environment of their own: their pins are not ours.
+	printf 'quixstreams==3.28.1\nbytewax[kafka]==0.21.1\nfastavro\n' | $(BIN)/uv pip compile - --generate-hashes \
+	  --no-header --no-annotate --python-version 3.11 --quiet -o src/skeet/cli/peers.lock
 
 .PHONY: schemas
 schemas: dev ## write the Avro schemas and the golden files of new event types from the event classes

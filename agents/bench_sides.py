@@ -1,6 +1,6 @@
-"""The sides of ``skeet bench engine``, each run in a process of its own.
+"""Our sides, stock Faust's and the bare clients' of ``skeet bench engine`` and ``peers``, each run in a process of its own.
 
-``python -m skeet.agents.bench_sides SIDE BOOTSTRAP TOPIC OUT COUNT`` reads so many records of the topic under a new
+``python -m skeet.agents.bench_sides SIDE BOOTSTRAP TOPIC OUT COUNT COMPARE_AT`` reads so many records of the topic under a new
 consumer group and prints one line of JSON: records and seconds without the first event, and what the comparison needs.
 The latency sides print ``ready`` when they have their partitions, and a line with the milliseconds of every record.
 """
@@ -22,8 +22,10 @@ from typing import Any
 
 import fastavro
 import faust
-from confluent_kafka import Consumer
 
+from skeet.agents.bench_bare import BARE
+from skeet.agents.bench_clock import Clock
+from skeet.agents.bench_ema import Averages
 from skeet.agents.bench_signals import EMA_WEIGHT, EVERY, IMBALANCE_KEPT, RSI_PERIOD, TickSignals
 from skeet.core.market import Signal, Trade
 from skeet.schemas.catalogue import committed_schema
@@ -33,29 +35,6 @@ from skeet.streams.batches.chunk import Chunk
 from skeet.streams.batches.emission import Outputs
 
 SIDE_DEADLINE_S = 300.0
-
-
-class Clock:
-    """Counts records, and takes the time from the end of the first event on."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._left_out = 0
-        self._records = 0
-        self._began = self._cpu_began = 0.0
-        self.done = asyncio.Event()
-        self.found: dict[str, Any] = {}
-
-    def add(self, records: int) -> None:
-        """So many more."""
-        self._records += records
-        if not self._began:
-            self._left_out, self._began, self._cpu_began = records, time.perf_counter(), time.process_time()
-        elif self._records >= self._count and not self.done.is_set():
-            seconds = time.perf_counter() - self._began
-            cpu = time.process_time() - self._cpu_began
-            self.found = {"records": self._records - self._left_out, "seconds": seconds, "cpu_seconds": cpu}
-            self.done.set()
 
 
 def _stock_app(bootstrap: str) -> Any:
@@ -147,6 +126,21 @@ def batch_signals(bootstrap: str, topic: str, out: str, clock: Clock) -> Any:
     return _batch_app(bootstrap, topic, handle)
 
 
+def batch_ema(bootstrap: str, topic: str, out: str, clock: Clock) -> Any:
+    """A batch agent that decodes, keeps an average of each instrument, and writes snapshots of its state."""
+    averages = Averages(numbered_codec((Trade, Signal)), out, clock.compare_at)
+
+    def handle(chunk: Chunk, outputs: Outputs) -> None:
+        averages(chunk, outputs)
+        if clock.ends_with(len(chunk)):
+            averages.snapshot(outputs)
+        clock.add(len(chunk))
+        if clock.done.is_set():
+            clock.found.setdefault("ema", averages.compared())
+
+    return _batch_app(bootstrap, topic, handle)
+
+
 def _batch_app(bootstrap: str, topic: str, handle: Callable[[Chunk, Outputs], None]) -> Any:
     app = batch_app(f"bench-{uuid.uuid4().hex[:8]}", bootstrap)
     app.agent(app.topic(topic, value_type=bytes), concurrency=1, name="measured")(each_chunk(app, handle))
@@ -182,30 +176,6 @@ def batch_latency(bootstrap: str, topic: str, _: str, clock: Clock) -> Any:
     return _batch_app(bootstrap, topic, note)
 
 
-def confluent_values(bootstrap: str, topic: str, count: int) -> dict[str, Any]:
-    """A bare confluent-kafka loop that only takes each record's value."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": f"bench-{uuid.uuid4().hex[:8]}",
-            "auto.offset.reset": "earliest",
-            "queued.min.messages": 1_000_000,
-            "fetch.queue.backoff.ms": 5,
-        }
-    )
-    consumer.subscribe([topic])
-    seen = left_out = 0
-    began = cpu_began = 0.0
-    while seen < count:
-        values = [message.value() for message in consumer.consume(10_000, 0.1)]
-        seen += len(values)
-        if values and not began:
-            left_out, began, cpu_began = seen, time.perf_counter(), time.process_time()
-    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu_began
-    consumer.close()
-    return {"records": seen - left_out, "seconds": seconds, "cpu_seconds": cpu}
-
-
 SIDES: Mapping[str, Callable[[str, str, str, Clock], Any]] = {
     "stock-count": stock_count,
     "stock-decode": stock_decode,
@@ -213,11 +183,11 @@ SIDES: Mapping[str, Callable[[str, str, str, Clock], Any]] = {
     "batch-count": batch_count,
     "batch-signals": batch_signals,
     "batch-latency": batch_latency,
+    "batch-ema": batch_ema,
 }
 
 
-async def _run(side: str, bootstrap: str, topic: str, out: str, count: int) -> dict[str, Any]:
-    clock = Clock(count)
+async def _run(side: str, bootstrap: str, topic: str, out: str, clock: Clock) -> dict[str, Any]:
     app = SIDES[side](bootstrap, topic, out, clock)
     await app.start()
     while not app.consumer.assignment():  # noqa: ASYNC110 - Faust has no event for it
@@ -231,11 +201,11 @@ async def _run(side: str, bootstrap: str, topic: str, out: str, count: int) -> d
 
 
 def main() -> None:
-    side, bootstrap, topic, out, count = sys.argv[1:6]
-    if side == "confluent":
-        found = confluent_values(bootstrap, topic, int(count))
+    side, bootstrap, topic, out, count, compare_at = sys.argv[1:7]
+    if side in BARE:
+        found = BARE[side](bootstrap, topic, int(count))
     else:
-        found = asyncio.run(_run(side, bootstrap, topic, out, int(count)))
+        found = asyncio.run(_run(side, bootstrap, topic, out, Clock(int(count), int(compare_at))))
     sys.stdout.write(json.dumps(found) + "\n")
     sys.stdout.flush()
     # Faust's threads may outlive it.

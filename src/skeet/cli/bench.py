@@ -15,6 +15,7 @@ class BenchGroup(LazyGroup):
         Entry(
             "engine", "skeet.cli.bench_engine:bench_engine", "Agents on chunks against stock Faust and a bare client."
         ),
+        Entry("peers", "skeet.cli.bench_peers:bench_peers", "A stateful EMA against Quix Streams and bytewax."),
         Entry("codec", "skeet.cli.bench_codec:bench_codec", "Avro to columns and back, against fastavro."),
         Entry("windows", "skeet.cli.bench_windows:bench_windows", "Windows on columns, against event by event."),
         Entry("feed", "skeet.cli.bench_feed:bench_feed", "Frames a second from file and socket into Kafka."),
