@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -81,11 +81,11 @@ class SideProcess:
         return ", and said:\n" + "\n".join(lines) if lines else ", and said nothing"
 
 
-def started(words: Sequence[str]) -> SideProcess:
+def started(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> SideProcess:
     """A command as a side; quiet about warnings."""
     said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by figures()
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    process = subprocess.Popen(list(words), stdout=subprocess.PIPE, stderr=said, text=True, env=environment)
+    quiet = {**environment, "PYTHONWARNINGS": "ignore"}
+    process = subprocess.Popen(list(words), stdout=subprocess.PIPE, stderr=said, text=True, env=quiet)
     return SideProcess(process, said)
 
 

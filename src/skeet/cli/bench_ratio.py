@@ -32,8 +32,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 class Comparison:
     """Figures of a baseline and of ours, pair by pair in the order of the rounds.
 
-    ``floor`` and ``goal`` bound the ratio ours / baseline: from below, or from above where ``less_is_better``. None: the
-    ratio is reported and holds whatever it is.
+    ``floor`` and ``goal`` bound the ratio ours / baseline, or our median itself where ``absolute``: from below, or from
+    above where ``less_is_better``. None: it is reported and holds whatever it is. What is absolute may have no baseline.
     """
 
     what: str
@@ -45,16 +45,19 @@ class Comparison:
     goal: float | None = None
     floor: float | None = None
     less_is_better: bool = False
+    absolute: bool = False
 
     @cached_property
-    def ratio(self) -> float:
-        """Our median over the baseline's."""
-        return median(self.ours) / median(self.baseline)
+    def ratio(self) -> float | None:
+        """Our median over the baseline's; None where there is no baseline."""
+        return median(self.ours) / median(self.baseline) if self.baseline else None
 
     @cached_property
     def ratios(self) -> tuple[float, ...]:
         """The ratio of each round: what the machine's noise leaves of it."""
-        return tuple(ours / baseline for ours, baseline in zip(self.ours, self.baseline, strict=True))
+        return tuple(
+            ours / baseline for ours, baseline in zip(self.ours, self.baseline or (), strict=bool(self.baseline))
+        )
 
     @property
     def held(self) -> bool:
@@ -69,7 +72,10 @@ class Comparison:
     def _kept(self, bound: float | None) -> bool:
         if bound is None:
             return True
-        return self.ratio <= bound if self.less_is_better else self.ratio >= bound
+        found = median(self.ours) if self.absolute else self.ratio
+        if found is None:
+            return False
+        return found <= bound if self.less_is_better else found >= bound
 
 
 def rate(records: int, run: Callable[[], object]) -> float:
@@ -131,12 +137,13 @@ def _row(each: Comparison) -> dict[str, Any]:
     return {
         "what": each.what,
         "unit": each.unit,
-        "baseline": _figures(each.baseline_name, each.baseline),
+        "baseline": _figures(each.baseline_name, each.baseline) if each.baseline else None,
         "ours": _figures(each.our_name, each.ours),
-        "ratio": round(each.ratio, 3),
-        "ratio_range": [round(min(each.ratios), 3), round(max(each.ratios), 3)],
+        "ratio": None if each.ratio is None else round(each.ratio, 3),
+        "ratio_range": [round(min(each.ratios), 3), round(max(each.ratios), 3)] if each.ratios else None,
         "goal": each.goal,
         "floor": each.floor,
+        "bounds": each.unit if each.absolute else "ratio",
         "less_is_better": each.less_is_better,
         "held": each.held,
         "reached": each.reached,
@@ -148,15 +155,21 @@ def _figures(name: str, figures: tuple[float, ...]) -> dict[str, Any]:
 
 
 def _cells(each: Comparison) -> dict[str, str]:
-    sign = "≤" if each.less_is_better else "≥"
+    ratio = "" if each.ratio is None else f"{each.ratio:.2f}x ({min(each.ratios):.2f}-{max(each.ratios):.2f})"
     return {
         "what": f"{each.what}, {each.unit}",
-        "baseline": f"{each.baseline_name} {_spread(each.baseline)}",
+        "baseline": f"{each.baseline_name} {_spread(each.baseline)}" if each.baseline else "",
         "ours": f"{each.our_name} {_spread(each.ours)}",
-        "ratio": f"{each.ratio:.2f}x ({min(each.ratios):.2f}-{max(each.ratios):.2f})",
-        "goal": "" if each.goal is None else f"{sign} {each.goal:g}x {'reached' if each.reached else 'not reached'}",
-        "floor": "" if each.floor is None else f"{sign} {each.floor:g}x {'held' if each.held else 'NOT HELD'}",
+        "ratio": ratio,
+        "goal": ""
+        if each.goal is None
+        else f"{_bound(each, each.goal)} {'reached' if each.reached else 'not reached'}",
+        "floor": "" if each.floor is None else f"{_bound(each, each.floor)} {'held' if each.held else 'NOT HELD'}",
     }
+
+
+def _bound(each: Comparison, bound: float) -> str:
+    return f"{'≤' if each.less_is_better else '≥'} {f'{bound:,.10g}' if each.absolute else f'{bound:g}x'}"
 
 
 def _spread(figures: tuple[float, ...]) -> str:
