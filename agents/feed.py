@@ -10,10 +10,12 @@ Nothing here knows a venue: parsing is done by whoever calls (:mod:`skeet.roles.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from skeet.agents.feed_batches import BatchEncoder, Delivered, produce_batch
 from skeet.config import Settings
 from skeet.core.admission import recordable_text
 from skeet.core.control import DeadLetter
@@ -39,6 +41,9 @@ from skeet.streams.topics import (
     topic_name,
 )
 
+if TYPE_CHECKING:
+    from skeet.schemas.columns.columns import Columns
+
 ROLE = "feed"
 PUBLISHED = "records_published"
 """The count in ``/livez`` that the watchdog compares with the ends of the feed's topics."""
@@ -49,9 +54,6 @@ QUEUE_MESSAGES = 200_000
 WRITTEN_TOPICS = (
     MARKET_RAW, MARKET_TRADES, MARKET_QUOTES, MARKET_BOOKS, MARKET_BARS, MARKET_STATUS, INSTRUMENTS,
 )  # fmt: skip
-
-
-Delivered = Callable[[KafkaError | None, Message], None]
 
 
 class FeedPublisher:
@@ -73,6 +75,7 @@ class FeedPublisher:
         """Of frames nobody can read: it reports where they came to stand, which the other one is spared."""
         self._failure: KafkaError | None = None
         self._keys: dict[str, bytes] = {}
+        self._batches = BatchEncoder(codec)
         self.written: Counter[str] = Counter()
         """Records handed to the producer, by event type."""
         self._letters = counter("skeet_dead_letters_total", ROLE)
@@ -93,6 +96,21 @@ class FeedPublisher:
             if number:
                 reach(FEED_BETWEEN_SENDS)
             self._write(event)
+
+    def batch(self, columns: Columns, keys: Sequence[str], of: Sequence[int]) -> None:
+        """Queue the rows, which are events of one type; row *i* is of instrument ``keys[of[i]]``.
+
+        Same bytes, topics and order as :meth:`events`, at a tenth of the cost; loads the compiler when first used.
+        """
+        encoded = [self._key(each) for each in keys]
+        messages = self._batches.messages(columns, [encoded[number] for number in of])
+        produce_batch(self._client, self._topics[columns.event_class], messages, self._failed, self._wait_for_room)
+        self.written[columns.event_class.__name__] += len(messages)
+
+    def load_batches(self, events: Iterable[type[MarketEvent]]) -> None:
+        """Have the kernels of :meth:`batch` ready; may be called in another thread, before the first batch."""
+        for event in events:
+            self._batches.load(event)
 
     def unreadable(self, raw: RawFrame, cause: str) -> None:
         """Queue a frame that no parser could read: raw, and, once that has its position, as a dead letter naming it."""
@@ -172,10 +190,13 @@ class FeedPublisher:
                 client.produce(topic, value, key, on_delivery=delivered or self._failed)
                 return
             except BufferError:
-                client.poll(FULL_QUEUE_WAIT_S)
-                self.poll()
+                self._wait_for_room(client)
             except KafkaException as error:
                 raise InfrastructureError(f"{topic}: {error}") from error
+
+    def _wait_for_room(self, client: Producer | None = None) -> None:
+        (client or self._client).poll(FULL_QUEUE_WAIT_S)
+        self.poll()
 
     def _failed(self, error: KafkaError | None, _: Message) -> None:
         if error is not None:

@@ -102,6 +102,7 @@ async def through_feed(
     allowed.set()
     recovery = Recovery(connection, normaliser, publisher, intake, instrument_ids, missing, allowed)
     intake.begin_connection("bench")
+    await intake.load_bursts(instrument_ids)
     tasks = [
         asyncio.create_task(connection.stream(venue_symbols, intake.take, recovery.connected)),
         asyncio.create_task(recovery.run()),

@@ -91,7 +91,7 @@ class Feed:
             recovery = Recovery(
                 connection, normaliser, self._publisher, intake, instrument_ids, missing, self._gate.opened
             )
-            await self._live(connection, intake, recovery, list(instrument_ids), {stopping, gate})
+            await self._live(connection, intake, recovery, instrument_ids, {stopping, gate})
         finally:
             beats.cancel()
             gate.cancel()
@@ -177,21 +177,22 @@ class Feed:
         connection: Connection,
         intake: Intake,
         recovery: Recovery,
-        venue_symbols: list[str],
+        instrument_ids: Mapping[str, str],
         others: set[asyncio.Task[None]],
     ) -> None:
         tasks = {
-            asyncio.create_task(self._connections(connection, intake, recovery, venue_symbols)),
+            asyncio.create_task(self._connections(connection, intake, recovery, list(instrument_ids))),
             asyncio.create_task(recovery.run()),
         }
+        loading = asyncio.create_task(intake.load_bursts(instrument_ids))
         try:
             done, _ = await asyncio.wait({intake.failed, *others, *tasks}, return_when=asyncio.FIRST_COMPLETED)
             for ended in done:
                 ended.result()  # Raises what ended it.
         finally:
-            for task in tasks:
+            for task in (*tasks, loading):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, loading, return_exceptions=True)
             intake.drain()
 
     async def _connections(
