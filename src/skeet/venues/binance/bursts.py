@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from skeet.core.market import BookDelta, Quote, RawFrame, Trade
-from skeet.core.record import MarketEvent
 from skeet.core.values import Side
-from skeet.schemas.columns.building import ListValues, columns_of
+from skeet.schemas.columns.building import ListValues, Value, columns_of
 from skeet.schemas.columns.columns import Bytes, Columns, Ints, Longs, TextColumn
 from skeet.schemas.columns.plan import plan_of
+from skeet.venues.binance import scanning
 from skeet.venues.binance.normaliser import Normaliser
 from skeet.venues.binance.parsers import SCALE
 from skeet.venues.binance.scanning import DEPTH, HASH_FACTOR, LEVEL_BYTES, QUOTE, TRADE, scan
@@ -102,13 +102,11 @@ class BurstReader:
         instruments = instruments[:count]
         received = burst.received_ns[first:]
         events = []
-        for kind, rows, make in ((TRADE, trades, self._trades), (QUOTE, quotes, self._quotes)):
-            if counts[kind]:
-                rows = rows[: counts[kind]]
-                events.append((make(burst, rows, instruments, received), instruments[rows[:, 0]]))
-        if counts[DEPTH]:
-            rows = depths[: counts[DEPTH]]
-            events.append((self._depths(rows, levels, instruments, received), instruments[rows[:, 0]]))
+        for kind, noted in ((TRADE, trades), (QUOTE, quotes), (DEPTH, depths)):
+            rows = noted[: counts[kind]]
+            if len(rows):
+                of = instruments[rows[:, 0]]
+                events.append((self._columns(kind, burst, rows, levels, of, received[rows[:, 0]]), of))
         return Read(count=count, instruments=instruments, events=tuple(events))
 
     def raw_frames(
@@ -151,63 +149,46 @@ class BurstReader:
             buffer=self._id_pool, starts=self._id_starts[instruments], lengths=self._id_lengths[instruments]
         )
 
-    def _common(self, rows: Longs, instruments: Ints, received: Longs) -> dict[str, Any]:
-        numbers = rows[:, 0]
-        return {
-            "instrument_id": self._ids(instruments[numbers]),
-            "ts_init": received[numbers],
-            "price_scale": SCALE,
-            "size_scale": SCALE,
-        }
+    def _columns(self, kind: int, burst: Burst, rows: Longs, levels: Longs, of: Ints, received: Longs) -> Columns:
+        common = {"instrument_id": self._ids(of), "ts_init": received, "price_scale": SCALE, "size_scale": SCALE}
+        match kind:
+            case scanning.TRADE:
+                return columns_of(Trade, len(rows), common | self._trades(burst, rows))
+            case scanning.QUOTE:
+                return columns_of(Quote, len(rows), common | {"ts_event": received} | _quotes(rows))
+            case _:
+                return columns_of(BookDelta, len(rows), common | _depths(rows, levels))
 
-    def _trades(self, burst: Burst, rows: Longs, instruments: Ints, received: Longs) -> Columns:
-        ids = TextColumn(buffer=burst.buffer, starts=rows[:, 2], lengths=rows[:, 3].astype(np.int32))
-        fields = {
+    def _trades(self, burst: Burst, rows: Longs) -> dict[str, Value]:
+        return {
             "ts_event": rows[:, 1],
-            "trade_id": ids,
+            "trade_id": TextColumn(buffer=burst.buffer, starts=rows[:, 2], lengths=rows[:, 3].astype(np.int32)),
             "price_mantissa": rows[:, 4],
             "size_mantissa": rows[:, 5],
             "aggressor_side": self._sides[rows[:, 6]],
             "backfilled": False,
         }
-        return columns_of(Trade, len(rows), self._common(rows, instruments, received) | fields)
 
-    def _quotes(self, _: Burst, rows: Longs, instruments: Ints, received: Longs) -> Columns:
-        fields = {
-            "ts_event": received[rows[:, 0]],
-            "update_id": rows[:, 1],
-            "bid_price_mantissa": rows[:, 2],
-            "bid_size_mantissa": rows[:, 3],
-            "ask_price_mantissa": rows[:, 4],
-            "ask_size_mantissa": rows[:, 5],
-        }
-        return columns_of(Quote, len(rows), self._common(rows, instruments, received) | fields)
 
-    def _depths(self, rows: Longs, levels: Longs, instruments: Ints, received: Longs) -> Columns:
-        bids, asks = rows[:, 4], rows[:, 5]
-        sides = (
-            ("bid_prices", bids, levels[0]),
-            ("bid_sizes", bids, levels[1]),
-            ("ask_prices", asks, levels[2]),
-            ("ask_sizes", asks, levels[3]),
-        )
-        fields: dict[str, Any] = {
-            name: ListValues(ends=ends, items={"item": values[: ends[-1]]}) for name, ends, values in sides
-        }
-        fields |= {"ts_event": rows[:, 1], "first_update_id": rows[:, 2], "last_update_id": rows[:, 3]}
-        return columns_of(BookDelta, len(rows), self._common(rows, instruments, received) | fields)
+def _quotes(rows: Longs) -> dict[str, Value]:
+    return {
+        "update_id": rows[:, 1],
+        "bid_price_mantissa": rows[:, 2],
+        "bid_size_mantissa": rows[:, 3],
+        "ask_price_mantissa": rows[:, 4],
+        "ask_size_mantissa": rows[:, 5],
+    }
+
+
+def _depths(rows: Longs, levels: Longs) -> dict[str, Value]:
+    sides = zip(("bid_prices", "bid_sizes", "ask_prices", "ask_sizes"), (4, 4, 5, 5), levels, strict=True)
+    lists = {name: ListValues(ends=rows[:, at], items={"item": items[: rows[-1, at]]}) for name, at, items in sides}
+    return lists | {"ts_event": rows[:, 1], "first_update_id": rows[:, 2], "last_update_id": rows[:, 3]}
 
 
 def _bytes(content: bytes) -> Bytes:
     """Read-only, also of nothing: the kernel is compiled for one kind of buffer."""
     return np.frombuffer(content + b"\0", np.uint8)[: len(content)]
-
-
-def event_class_of(columns: Columns) -> type[MarketEvent]:
-    """The market event that these columns are of."""
-    found = columns.event_class
-    assert issubclass(found, MarketEvent)
-    return found
 
 
 def _symbol_table(symbols: Sequence[str]) -> tuple[Bytes, Longs, Longs]:

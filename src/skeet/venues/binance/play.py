@@ -94,7 +94,7 @@ async def _write(request: web.Request, wire: bytes) -> None:
             return
         assert isinstance(transport, asyncio.WriteTransport)
         transport.write(wire[begin : begin + SLICE_BYTES])
-        while transport.get_write_buffer_size() > WAITING_BYTES and not transport.is_closing():
+        while transport.get_write_buffer_size() > WAITING_BYTES and not transport.is_closing():  # noqa: ASYNC110
             await asyncio.sleep(DRAIN_S)
         await asyncio.sleep(0)
 

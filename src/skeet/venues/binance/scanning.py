@@ -228,7 +228,7 @@ def scan(buffer: Any, starts: Any, symbols: Any, state: Any, out: Any, counts: A
     out
         instrument of each frame; places of trades, quotes, depth frames (a row each, its number first); levels.
     counts
-        how many of each kind were read.
+        of each kind that were read.
     """
     instruments, trades, quotes, depths, levels = out
     counts[:] = 0
