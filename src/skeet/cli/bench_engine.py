@@ -105,8 +105,8 @@ def _compare(bootstrap: str, topic: str, plain: list[tuple[str, list[float]]]) -
         signal, _ = codec.decode(record)
         if not isinstance(signal, Signal):
             raise BugError(f"a {type(signal).__name__} among the signals")
-        values = dict(signal.values)
-        emitted[signal.instrument_id, values["trades"]] = [values["ema"], values["imbalance"], values["rsi"]]
+        named = dict(signal.values)
+        emitted[signal.instrument_id, named["trades"]] = [named["ema"], named["imbalance"], named["rsi"]]
     for instrument, (*values, number) in plain:
         found = emitted.get((instrument, number))
         if found is None or not all(map(_equal, values, found)):

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
 from statistics import median
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -30,12 +30,22 @@ PEERS = ("quix", "bytewax")
 BARE = ("confluent-decode", "aiokafka-decode")
 TOLERANCE = 1e-9
 """Relative difference of an average that counts as equal: all sides add the same doubles in the same order."""
+
+
+class Row(NamedTuple):
+    """A row of the table: goal and floor of the ratio, None where there is none."""
+
+    what: str
+    baseline: str
+    goal: float | None = None
+    floor: float | None = None
+
+
 ROWS = (
-    # what, baseline, goal, floor
-    ("stateful EMA, against Quix Streams", "quix", 25.0, 12.0),
-    ("keyed EMA, against bytewax", "bytewax", 8.0, 4.0),
-    ("EMA, against confluent-kafka and fastavro alone", "confluent-decode", None, None),
-    ("EMA, against aiokafka and fastavro alone", "aiokafka-decode", None, None),
+    Row("stateful EMA, against Quix Streams", "quix", 25.0, 12.0),
+    Row("keyed EMA, against bytewax", "bytewax", 8.0, 4.0),
+    Row("EMA, against confluent-kafka and fastavro alone", "confluent-decode"),
+    Row("EMA, against aiokafka and fastavro alone", "aiokafka-decode"),
 )
 
 
@@ -70,7 +80,7 @@ def bench_peers(
         + ", ".join(f"{side} {_processor_ns(counted, side):,.0f}" for side in (OURS, *PEERS, *BARE)),
         f"compared: {INSTRUMENTS} averages of every side in every round, equal within {TOLERANCE:g}",
     )
-    report("Peers", [_comparison(counted, *row, floor) for row in ROWS], notes=notes, as_json=as_json)
+    report("Peers", [_comparison(counted, each, floor) for each in ROWS], notes=notes, as_json=as_json)
 
 
 def _round(bootstrap: str, python: Path, records: int, peer_records: int, number: int) -> Mapping[str, Figures]:
@@ -130,24 +140,17 @@ def _rate(figures: Figures) -> float:
 
 
 def _processor_ns(runs: list[Mapping[str, Figures]], side: str) -> float:
-    return median(1e9 * run[side]["cpu_seconds"] / run[side]["records"] for run in runs)
+    return median(1e9 * float(run[side]["cpu_seconds"] / run[side]["records"]) for run in runs)
 
 
-def _comparison(
-    runs: list[Mapping[str, Figures]],
-    what: str,
-    baseline: str,
-    goal: float | None,
-    own_floor: float | None,
-    floor: float | None,
-) -> Comparison:
+def _comparison(runs: list[Mapping[str, Figures]], row: Row, floor: float | None) -> Comparison:
     return Comparison(
-        what=what,
+        what=row.what,
         unit="records/s",
-        baseline_name=baseline,
+        baseline_name=row.baseline,
         our_name=OURS,
-        baseline=tuple(_rate(run[baseline]) for run in runs),
+        baseline=tuple(_rate(run[row.baseline]) for run in runs),
         ours=tuple(_rate(run[OURS]) for run in runs),
-        goal=goal,
-        floor=own_floor if own_floor is None or floor is None else floor,
+        goal=row.goal,
+        floor=row.floor if row.floor is None or floor is None else floor,
     )

@@ -150,7 +150,12 @@ class BurstReader:
         )
 
     def _columns(self, kind: int, burst: Burst, rows: Longs, levels: Longs, of: Ints, received: Longs) -> Columns:
-        common = {"instrument_id": self._ids(of), "ts_init": received, "price_scale": SCALE, "size_scale": SCALE}
+        common: dict[str, Value] = {
+            "instrument_id": self._ids(of),
+            "ts_init": received,
+            "price_scale": SCALE,
+            "size_scale": SCALE,
+        }
         match kind:
             case scanning.TRADE:
                 return columns_of(Trade, len(rows), common | self._trades(burst, rows))

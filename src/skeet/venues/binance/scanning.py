@@ -27,9 +27,7 @@ LEVEL_BYTES = 27
 """The shortest level, ``["0.00000000","0.00000000"]``: so many levels a frame holds at most."""
 WHOLE_DIGITS, DECIMALS = 10, 8
 """Eighteen digits together always fit into 64 bits; longer numbers are for the parser."""
-ID_DIGITS = 16
-"""Of 2^53."""
-HASH_FACTOR = 31
+ID_DIGITS, HASH_FACTOR = 16, 31
 
 _MAX_ID, _MAX_JUMP, _NS_PER_MS, _LAST_MS = MAX_ID, MAX_JUMP, NS_PER_MS, LAST_TIME_NS // NS_PER_MS
 _ZERO, _QUOTE_MARK, _POINT, _COMMA, _BRACKET, _CLOSE = (np.uint8(ord(sign)) for sign in '0".,[]')
@@ -50,7 +48,7 @@ _LEVEL, _LEVEL_SIZE, _LEVEL_END = map(_text, ('["', '","', '"]'))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _past(buffer: Any, at: int, end: int, literal: Any) -> int:
+def _past(buffer: Any, at: int, end: int, literal: Any) -> Any:
     """Behind these very bytes, or -1; a position of -1 stays one."""
     if at < 0 or end - at < literal.size:
         return -1
@@ -109,10 +107,8 @@ def _flag(buffer: Any, at: int, end: int) -> Any:
 def _symbol(buffer: Any, at: int, end: int, symbols: Any) -> Any:
     """Number of the instrument whose symbol stands here, and where it ends; -1 where none does."""
     pool, ends, table = symbols
-    if at < 0:
-        return -1, -1
     past, hashed = at, np.int64(0)
-    while past < end and buffer[past] != _QUOTE_MARK:
+    while 0 <= past < end and buffer[past] != _QUOTE_MARK:
         hashed = (hashed * HASH_FACTOR + np.int64(buffer[past])) & 0x7FFF_FFFF
         past += 1
     place = hashed & (table.size - 1)
@@ -151,7 +147,7 @@ def _levels(buffer: Any, at: int, end: int, prices: Any, sizes: Any, filled: int
 
 
 @njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _trade(buffer: Any, at: int, end: int, symbols: Any, state: Any, out: Any) -> int:
+def _trade(buffer: Any, at: int, end: int, symbols: Any, state: Any, out: Any) -> Any:
     """The instrument of the trade whose place of ``out`` was filled; -1: not one for here."""
     _, at = _integer(buffer, at, end)
     instrument, at = _symbol(buffer, _past(buffer, at, end, _SYMBOL), end, symbols)
@@ -174,7 +170,7 @@ def _trade(buffer: Any, at: int, end: int, symbols: Any, state: Any, out: Any) -
 
 
 @njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _quote(buffer: Any, at: int, end: int, symbols: Any, state: Any, out: Any) -> int:
+def _quote(buffer: Any, at: int, end: int, symbols: Any, state: Any, out: Any) -> Any:
     """The instrument of the quote whose place of ``out`` was filled; -1: not one for here."""
     update_id, at = _integer(buffer, at, end)
     instrument, at = _symbol(buffer, _past(buffer, at, end, _SYMBOL), end, symbols)
@@ -193,7 +189,7 @@ def _quote(buffer: Any, at: int, end: int, symbols: Any, state: Any, out: Any) -
 
 
 @njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _depth(buffer: Any, at: int, end: int, symbols: Any, state: Any, out: Any, levels: Any) -> int:
+def _depth(buffer: Any, at: int, end: int, symbols: Any, state: Any, out: Any, levels: Any) -> Any:
     """The instrument of the diff whose place of ``out`` and levels were filled; -1: not one for here."""
     at_ms, at = _integer(buffer, at, end)
     instrument, at = _symbol(buffer, _past(buffer, at, end, _SYMBOL), end, symbols)
@@ -214,7 +210,7 @@ def _depth(buffer: Any, at: int, end: int, symbols: Any, state: Any, out: Any, l
 
 
 @njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def scan(buffer: Any, starts: Any, symbols: Any, state: Any, out: Any, counts: Any) -> int:
+def scan(buffer: Any, starts: Any, symbols: Any, state: Any, out: Any, counts: Any) -> Any:
     """Read frames until one is not for here; how many were read.
 
     Parameters
