@@ -31,7 +31,13 @@ READ_DEADLINE_S = 120.0
 LEADER_DEADLINE_S = 15.0
 """A new partition gets its leader within this time even on a busy machine."""
 LEADER_POLL_S = 0.1
-LEADERLESS = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART)
+LEADERLESS = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    # A starved broker whose controller took it for dead is missing from one answer about the cluster: the client lets go of it.
+    KafkaError._DESTROY_BROKER,
+)
 
 Partition = tuple[str, int]
 """The broker's topic name, and the partition."""

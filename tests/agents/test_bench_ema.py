@@ -7,10 +7,10 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
+from bench_chunks import CODEC, Collected, chunk_of, trades
 
 from skeet.agents.bench_ema import Averages
 from skeet.agents.bench_signals import EMA_WEIGHT, ROOM
-from tests.agents.test_bench_signals import CODEC, Collected, chunk_of, trades
 
 COMPARE_AT = 20
 

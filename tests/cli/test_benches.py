@@ -15,6 +15,7 @@ from skeet.cli import bench_engine, bench_feed, bench_peers
 from skeet.cli.bench_environment import peer_python
 from skeet.cli.bench_process import Figures, started
 from skeet.core.errors import BugError, InfrastructureError
+from skeet.venues.binance.generated import generated
 from tests.cli.conftest import Skeet
 
 KEYS = {
@@ -69,7 +70,6 @@ def test_feed_compares_every_record_and_prints_its_rates(skeet: Skeet, monkeypat
     assert ended.exit_code == 0, ended.output
     assert [each["bounds"] for each in comparisons(ended.stdout)] == ["frames/s", "frames/s"]
     # The venue plays other frames than those that are compared with.
-    generated = bench_feed.generated
     monkeypatch.setattr(bench_feed, "generated", lambda mix, count: generated(mix, count, seed=2))
     ended = skeet(*FEED)
     assert ended.exit_code == 1
