@@ -37,6 +37,7 @@ LEADERLESS = (
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     # A starved broker whose controller took it for dead is missing from one answer about the cluster: the client lets go of it.
     KafkaError._DESTROY_BROKER,
+    KafkaError._UNKNOWN_PARTITION,
 )
 
 Partition = tuple[str, int]
