@@ -6,7 +6,7 @@ Ratios at this size say nothing; the floors are set to what always holds.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -73,7 +73,7 @@ def test_feed_compares_every_record_and_prints_its_rates(skeet: Skeet, monkeypat
     monkeypatch.setattr(bench_feed, "generated", lambda mix, count: generated(mix, count, seed=2))
     ended = skeet(*FEED)
     assert ended.exit_code == 1
-    assert "expected" in ended.output
+    assert isinstance(ended.exception, BugError) and "expected" in str(ended.exception)
 
 
 @pytest.fixture
@@ -91,20 +91,30 @@ def peers() -> Iterator[None]:
 def test_peers_compare_their_averages_and_print_their_ratios(
     peers: None, skeet: Skeet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    rounds: list[Mapping[str, Figures]] = []
+    play = bench_peers._round
+
+    def noted(*arguments: Any) -> Mapping[str, Figures]:
+        rounds.append(play(*arguments))
+        return rounds[-1]
+
+    monkeypatch.setattr(bench_peers, "_round", noted)
     ended = skeet(*PEERS)
     assert ended.exit_code == 0, ended.output
     found = comparisons(ended.stdout)
     assert [each["baseline"]["name"] for each in found] == ["quix", "bytewax", "confluent-decode", "aiokafka-decode"]
     assert [each["goal"] for each in found] == [25.0, 8.0, None, None]
-    figures = bench_peers.peer_figures
-
-    def wrong(*arguments: Any) -> Figures:
-        found = figures(*arguments)
-        return found | {"ema": {key: average + 1e-3 for key, average in found["ema"].items()}}
-
-    monkeypatch.setattr(bench_peers, "peer_figures", wrong)
+    # A peer that averages otherwise.
+    monkeypatch.setattr(bench_peers, "_round", lambda *_: altered(rounds[-1]))
     ended = skeet(*PEERS)
     assert ended.exit_code == 1
+    assert isinstance(ended.exception, BugError) and "average of" in str(ended.exception)
+
+
+def altered(run: Mapping[str, Figures]) -> dict[str, Figures]:
+    """The figures of a round in which bytewax found other averages."""
+    averages = {key: average + 1e-3 for key, average in run["bytewax"]["ema"].items()}
+    return {**run, "bytewax": {**run["bytewax"], "ema": averages}}
 
 
 def test_averages_that_differ_or_are_missing_are_no_measurement() -> None:
