@@ -72,7 +72,7 @@ class Averages:
         self._written = time.monotonic()
         positions = json.dumps(self._positions)
         for number, instrument in enumerate(self._instruments()):
-            value = f'{{"ema":{self._state[_EMA, number]!r},"trades":{self._counts[number]},"at":{positions}}}'
+            value = f'{{"ema":{float(self._state[_EMA, number])!r},"trades":{self._counts[number]},"at":{positions}}}'
             outputs.add(self._out, instrument.encode(), value.encode())
 
     def compared(self) -> dict[str, float]:
