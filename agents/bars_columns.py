@@ -120,7 +120,8 @@ def columns_from(state: BarsState) -> BarColumns:
 def state_of(state: BarColumns, instruments: Sequence[str] | None = None) -> BarsState:
     """The state of these instruments (default: all) as BarsAgent has it."""
     found = BarsState()
-    for instrument_id in [state.rows[row] for row in range(len(state.rows))] if instruments is None else instruments:
+    wanted = [*state.rows, *(set(state.gaps) - set(state.rows))] if instruments is None else instruments
+    for instrument_id in wanted:
         row = state.rows.find(instrument_id)
         for interval, (name, _) in enumerate(INTERVALS if row is not None else ()):
             stored = state.series[row, interval]

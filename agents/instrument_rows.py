@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +30,9 @@ class InstrumentRows:
 
     def __len__(self) -> int:
         return len(self._texts)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
 
     def __getitem__(self, row: int) -> str:
         """The instrument of a row."""

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import pytest
 from chunks import chunk_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,9 +13,23 @@ from market_records import T0, quote, tick, trade
 
 from skeet.agents.bars import BarsAgent
 from skeet.agents.bars_columns import ColumnBars, columns_from, state_of
-from skeet.config import KafkaSettings
+from skeet.agents.imbalance_columns import ColumnImbalance
+from skeet.agents.reference import ReferenceAgent
+from skeet.agents.reference_columns import ColumnReferences
+from skeet.agents.reference_columns import state_of as references_of
+from skeet.agents.signals import ImbalanceSignals
+from skeet.config import KafkaSettings, SignalSettings
 from skeet.core.errors import InvalidInput
-from skeet.core.market import Channel, GapClosed, GapOpened, GapOutcome, Quote, Trade
+from skeet.core.market import (
+    Channel,
+    GapClosed,
+    GapOpened,
+    GapOutcome,
+    MarketDataResumed,
+    MarketDataStale,
+    Quote,
+    Trade,
+)
 from skeet.core.record import MarketEvent, Out, Record, TopicPosition
 from skeet.core.values import NS_PER_MS, exact_arithmetic
 from skeet.schemas.codec import numbered_codec
@@ -182,4 +195,58 @@ def test_usual_trades_are_folded_as_columns() -> None:
     assert len(made) == 29 * 3
 
 
-_ = (quote, pytest)
+
+@st.composite
+def quotes(draw: st.DrawFn) -> Quote:
+    sizes = st.one_of(SMALL, SMALL, st.sampled_from([0, -1, 2**63 - 1, -(2**63)]))
+    return replace(
+        quote(draw(st.integers(0, 50)), 0, draw(MANTISSAS), draw(MANTISSAS), price_scale=draw(SCALES)),
+        instrument_id=draw(st.sampled_from(INSTRUMENTS)),
+        bid_size_mantissa=draw(sizes),
+        ask_size_mantissa=draw(sizes),
+    )
+
+
+@st.composite
+def market(draw: st.DrawFn) -> list[tuple[Any, int]]:
+    """Quotes and trades in runs, with what a feed says between them."""
+    at_ms, found = 0, []
+    for _ in range(draw(st.integers(1, 15))):
+        stale: dict[str, Any] = {"instrument_id": draw(st.sampled_from(INSTRUMENTS)), "ts_event": T0, "ts_init": T0}
+        kinds = st.sampled_from([quotes(), quotes(), trades(), gaps(), st.just(None)])
+        for event in draw(st.one_of(kinds).flatmap(lambda kind: st.lists(kind, max_size=8))):
+            at_ms += draw(st.integers(0, 80))
+            made = event or draw(
+                st.sampled_from([MarketDataStale(**stale, last_seen=1), MarketDataResumed(**stale)])
+            )
+            found.append((replace(made, ts_event=T0 + at_ms * NS_PER_MS), draw(st.sampled_from([0, 3]))))
+    return found
+
+
+@settings(max_examples=300, deadline=None)
+@given(market(), LENGTHS)
+def test_references_of_chunks_are_those_of_single_records(events: list[tuple[Any, int]], lengths: list[int]) -> None:
+    records = placed(events)
+    expected_state, expected = one_by_one(ReferenceAgent(), records)
+    state, made, _ = in_chunks(ColumnReferences(), records, lengths)
+    assert encoded(made) == encoded(expected)
+    assert references_of(state) == expected_state
+    later = records[-1].log_ns + 1_000 * NS_PER_MS if records else 0
+    assert encoded(ColumnReferences().due(state, later)[1]) == encoded(ReferenceAgent().due(expected_state, later)[1])
+
+
+@settings(max_examples=200, deadline=None)
+@given(market(), LENGTHS)
+def test_imbalance_of_chunks_is_that_of_single_records(events: list[tuple[Any, int]], lengths: list[int]) -> None:
+    records = placed(each for each in events if isinstance(each[0], Quote))
+    _, expected = one_by_one(ImbalanceSignals(SignalSettings()), records)
+    assert encoded(in_chunks(ColumnImbalance(SignalSettings()), records, lengths)[1]) == encoded(expected)
+
+
+def test_usual_quotes_are_folded_as_columns() -> None:
+    records = placed([(quote(n, n * 0.01, instrument_id=INSTRUMENTS[n % 3]), 1) for n in range(3_000)])
+    for machine, one in ((ColumnReferences(), ReferenceAgent()), (ColumnImbalance(SignalSettings()), ImbalanceSignals(SignalSettings()))):
+        _, made, folded = in_chunks(machine, records, [700] * 10)
+        assert folded == 3_000 - 3
+        assert len(made) > 100
+        assert encoded(made) == encoded(one_by_one(one, records)[1])
