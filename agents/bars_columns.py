@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,12 @@ from numpy.typing import NDArray
 from skeet.agents.bars import GRACE_NS, INTERVALS, BarsAgent, BarsState, OpenBar, Series, close
 from skeet.agents.bars_kernel import LENGTHS_NS, SERIES, fold
 from skeet.agents.instrument_rows import ROOM, InstrumentRows, grown
+from skeet.core.errors import InvalidInput
 from skeet.core.market import Bar, GapClosed, GapOpened, Tick, Trade
 from skeet.core.record import Out, Record, TopicPosition
 from skeet.core.values import EXACT, from_mantissa
 from skeet.streams.batches.rows import ChunkRows
+from skeet.streams.batches.snapshots import pack, unpack
 from skeet.streams.stages import Partition, Restored
 from skeet.streams.topics import MARKET_BARS, MARKET_TRADES
 
@@ -108,6 +111,36 @@ class ColumnBars:
                 cause = int(ts_init[rows.row_of[record]])
                 outs.append(_out(close(key, series, cause_at=str(rows.at(record)), ts_init=cause, complete=complete)))
         return int(stopped), outs
+
+    # Snapshots.
+
+    @property
+    def snapshot_version(self) -> str:
+        """Of the rules and of the arrays' layout."""
+        return f"{self.version} {sha256(repr(SERIES.descr).encode()).hexdigest()[:16]}"
+
+    def packed(self, state: BarColumns, belongs: Callable[[str], bool]) -> bytes:
+        """Series and gaps of the instruments that belong; nothing while one of them has numbers that fit no array."""
+        rows = [row for row, instrument_id in enumerate(state.rows) if belongs(instrument_id)]
+        if any(row in rows for row, _ in state.outside):
+            return b""
+        gaps = {key: sorted(found) for key, found in state.gaps.items() if found and belongs(key)}
+        return pack({"instruments": [state.rows[row] for row in rows], "gaps": gaps}, state.series[rows])
+
+    def unpack(self, state: BarColumns, content: bytes) -> None:
+        """Put the series and gaps of a snapshot into the state; InvalidInput when it is none."""
+        header, series = unpack(content, SERIES)
+        instruments, gaps_of = header.get("instruments", ()), header.get("gaps")
+        if not isinstance(gaps_of, dict):
+            raise InvalidInput("a snapshot without gaps")
+        if series.size != len(instruments) * len(INTERVALS):
+            raise InvalidInput(f"{series.size} series of {len(instruments)} instruments")
+        for instrument_id, found in zip(instruments, series.reshape(-1, len(INTERVALS)), strict=True):
+            row = state.rows.add(instrument_id)
+            state.series = grown(state.series, len(state.rows))
+            state.series[row] = found
+        for instrument_id, gaps in gaps_of.items():
+            state.gaps[instrument_id] = {(first, last) for first, last in gaps}
 
 
 def columns_from(state: BarsState) -> BarColumns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +12,12 @@ from numba import njit
 from skeet.agents.instrument_rows import ROOM, InstrumentRows
 from skeet.agents.signals import ImbalanceSignals
 from skeet.config import SignalSettings
+from skeet.core.errors import InvalidInput
 from skeet.core.market import Quote
 from skeet.core.record import Out, Record
 from skeet.schemas.columns.columns import Longs
 from skeet.streams.batches.rows import ChunkRows
+from skeet.streams.batches.snapshots import pack, unpack
 
 
 @dataclass(slots=True)
@@ -24,6 +26,13 @@ class Published:
 
     rows: InstrumentRows = field(default_factory=InstrumentRows)
     last_ns: Longs = field(default_factory=lambda: np.zeros(ROOM, np.int64))
+
+    def set(self, instrument_id: str, at_ns: int) -> None:
+        """The instrument's last signal was published then."""
+        row = self.rows.add(instrument_id)
+        if row >= len(self.last_ns):
+            self.last_ns = np.concatenate([self.last_ns, np.zeros_like(self.last_ns)])
+        self.last_ns[row] = at_ns
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -61,12 +70,30 @@ class ColumnImbalance:
         quote = record.event
         if not isinstance(quote, Quote):
             return state, ()
-        row = state.rows.add(quote.instrument_id)
-        if row >= len(state.last_ns):
-            state.last_ns = np.concatenate([state.last_ns, np.zeros_like(state.last_ns)])
-        part, outs = self._one.step({quote.instrument_id: int(state.last_ns[row])}, record)
-        state.last_ns[row] = part[quote.instrument_id]
+        row = state.rows.find(quote.instrument_id)
+        last_ns = int(state.last_ns[row]) if row is not None else 0
+        part, outs = self._one.step({quote.instrument_id: last_ns}, record)
+        state.set(quote.instrument_id, part[quote.instrument_id])
         return state, outs
+
+    @property
+    def snapshot_version(self) -> str:
+        """Of the rules."""
+        return self.version
+
+    def packed(self, state: Published, belongs: Callable[[str], bool]) -> bytes:
+        """When the last signal of each instrument that belongs was published."""
+        rows = [row for row, instrument_id in enumerate(state.rows) if belongs(instrument_id)]
+        return pack({"instruments": [state.rows[row] for row in rows]}, state.last_ns[rows])
+
+    def unpack(self, state: Published, content: bytes) -> None:
+        """Put a snapshot into the state; InvalidInput when it is none."""
+        header, last_ns = unpack(content, np.dtype(np.int64))
+        instruments = header.get("instruments")
+        if not isinstance(instruments, list) or len(last_ns) != len(instruments):
+            raise InvalidInput(f"{len(last_ns)} times of instruments {instruments!r:.60}")
+        for instrument_id, at_ns in zip(instruments, last_ns.tolist(), strict=True):
+            state.set(instrument_id, at_ns)
 
     def fold(self, state: Published, rows: ChunkRows, first: int, end: int) -> tuple[int, Sequence[Out[Any]]]:
         """Take records from ``first`` on, up to ``end`` or the first one that only :meth:`step` takes."""

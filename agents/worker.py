@@ -44,14 +44,15 @@ async def _run(settings: Settings, stop: StopSignal) -> int:
 
 def stages(restorer: Restorer, signals: SignalSettings) -> tuple[Stage, ...]:
     """The worker's machines and what they read."""
-    bars, reference, bar_signals = ColumnBars(), ColumnReferences(), BarSignals(signals)
+    bars, reference = ColumnBars(), ColumnReferences()
+    bar_signals, imbalance = BarSignals(signals), ColumnImbalance(signals)
     return (
         Stage(
             name="bars",
             machine=bars,
             inputs=(MARKET_TRADES, MARKET_STATUS),
             barriers=(CLOCK,),
-            restore=bars.adopted(restorer.bars),
+            restore=bars.adopted(restorer.bars(bars, "bars")),
         ),
         Stage(
             name="reference",
@@ -66,5 +67,5 @@ def stages(restorer: Restorer, signals: SignalSettings) -> tuple[Stage, ...]:
             inputs=(MARKET_BARS,),
             restore=restorer.folded(bar_signals, MARKET_BARS, TAIL_BARS),
         ),
-        Stage(name="imbalance", machine=ColumnImbalance(signals), inputs=(MARKET_QUOTES,)),
+        Stage(name="imbalance", machine=imbalance, inputs=(MARKET_QUOTES,), restore=restorer.held(imbalance, "imbalance", MARKET_QUOTES)),
     )

@@ -8,7 +8,9 @@ it caused is acknowledged; a kill repeats whole chunks, and what they cause agai
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -27,6 +29,7 @@ from skeet.streams.batches.emission import Outputs
 from skeet.streams.batches.hosted import HostedChunkTransport
 from skeet.streams.batches.ledger import Limits
 from skeet.streams.batches.rows import ChunkRows, RowsReader
+from skeet.streams.batches.snapshots import SNAPSHOT_EVERY_S, SnapshotWriter
 from skeet.streams.crash_points import WORKER_BEFORE_ACKNOWLEDGED, reach
 from skeet.streams.faust_app import COMMIT_INTERVAL_S, FaustHost, Plan, faust_credentials
 from skeet.streams.kafka import group_name
@@ -51,6 +54,10 @@ class Folding(Protocol):
         ...
 
 
+def _as_it_is(out: Out[Any]) -> Out[Any]:
+    return out
+
+
 class ChunkHost(FaustHost):
     """Runs the stages of a plan in one Faust worker, on chunks. Plans with a journal or keys need single records."""
 
@@ -59,6 +66,7 @@ class ChunkHost(FaustHost):
             raise BugError(f"{plan.role}: a plan with a journal, keys or pinned partitions is for FaustHost")
         super().__init__(settings, codec, plan)
         self._rows = self._readers_of_rows()
+        self._snapshots = SnapshotWriter(settings, self._stages, {})
         self._compile()
 
     def _compile(self) -> None:
@@ -88,6 +96,38 @@ class ChunkHost(FaustHost):
             and topic.partitioned_by is PartitionedBy.MARKET
             and issubclass(topic.events[0], MarketEvent)
         }
+
+    # Snapshots: the state between two chunks, behind everything that came of it.
+
+    def _snapshot(self) -> None:
+        if not self._warm:
+            return
+        with exact_arithmetic():
+            outs = self._snapshots.due(self._states, {place: self.position(place) for place in self._next})
+        for out in outs:
+            self._outbox.add_behind(partial(_as_it_is, out))
+
+    async def _snapshot_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(SNAPSHOT_EVERY_S)
+            self._snapshot()
+
+    def _jobs(self, side_tasks: Sequence[Any]) -> Sequence[Any]:
+        return (*super()._jobs(side_tasks), self._snapshot_regularly())
+
+    async def _finish(self) -> None:
+        self._snapshot()
+        await super()._finish()
+
+    async def revoking(self) -> None:
+        """Whoever has the partitions next begins with a snapshot of where this ends."""
+        self._snapshot()
+        await super().revoking()
+
+    def revoked(self) -> None:
+        """Forget states and positions; the next assignment restores them."""
+        super().revoked()
+        self._snapshots.written.clear()
 
     # What whoever watches asks.
 

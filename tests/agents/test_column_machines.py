@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
+from decimal import Decimal
 from typing import Any
 
+import pytest
 from chunks import chunk_of
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from market_records import T0, quote, tick, trade
 
@@ -17,6 +20,7 @@ from skeet.agents.imbalance_columns import ColumnImbalance
 from skeet.agents.reference import ReferenceAgent
 from skeet.agents.reference_columns import ColumnReferences
 from skeet.agents.reference_columns import state_of as references_of
+from skeet.agents.restoring import remember
 from skeet.agents.signals import ImbalanceSignals
 from skeet.config import KafkaSettings, SignalSettings
 from skeet.core.errors import InvalidInput
@@ -31,7 +35,7 @@ from skeet.core.market import (
     Trade,
 )
 from skeet.core.record import MarketEvent, Out, Record, TopicPosition
-from skeet.core.values import NS_PER_MS, exact_arithmetic
+from skeet.core.values import EXACT, NS_PER_MS, exact_arithmetic
 from skeet.schemas.codec import numbered_codec
 from skeet.schemas.columns.interning import Texts
 from skeet.streams.batches.rows import RowsReader
@@ -56,7 +60,7 @@ def written(event: Any) -> bytes:
     try:
         return CODEC.encode(event)
     except InvalidInput:
-        return repr(event).encode()
+        return repr([f.normalize(EXACT) if isinstance(f, Decimal) else f for f in astuple(event)]).encode()
 
 
 def one_by_one(machine: Any, records: Sequence[Record[Any]]) -> tuple[Any, list[Out[Any]]]:
@@ -167,7 +171,7 @@ STREAMS = st.lists(
 LENGTHS = st.lists(st.integers(1, 30), max_size=40)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(STREAMS, LENGTHS)
 def test_bars_of_chunks_are_the_bars_of_single_records(events: list[tuple[Any, int]], lengths: list[int]) -> None:
     records = placed(events)
@@ -223,7 +227,7 @@ def market(draw: st.DrawFn) -> list[tuple[Any, int]]:
     return found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(market(), LENGTHS)
 def test_references_of_chunks_are_those_of_single_records(events: list[tuple[Any, int]], lengths: list[int]) -> None:
     records = placed(events)
@@ -235,7 +239,7 @@ def test_references_of_chunks_are_those_of_single_records(events: list[tuple[Any
     assert encoded(ColumnReferences().due(state, later)[1]) == encoded(ReferenceAgent().due(expected_state, later)[1])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(market(), LENGTHS)
 def test_imbalance_of_chunks_is_that_of_single_records(events: list[tuple[Any, int]], lengths: list[int]) -> None:
     records = placed(each for each in events if isinstance(each[0], Quote))
@@ -250,3 +254,49 @@ def test_usual_quotes_are_folded_as_columns() -> None:
         assert folded == 3_000 - 3
         assert len(made) > 100
         assert encoded(made) == encoded(one_by_one(one, records)[1])
+
+
+@settings(max_examples=100, deadline=None)
+@given(ordered_trades(), st.data())
+def test_restart_from_a_snapshot_loses_no_bar_closes_none_twice_and_none_partially(
+    events: list[tuple[Any, int]], data: st.DataObject
+) -> None:
+    """A kill at any record, a snapshot of any moment before it, reading from any position between the two."""
+    records = placed(events)
+    whole = one_by_one(BarsAgent(), records)[1]
+    stop = data.draw(st.integers(0, len(records)))
+    held = data.draw(st.integers(0, stop))
+    machine = ColumnBars()
+    content = machine.packed(in_chunks(machine, records[:held], [7] * 9)[0], lambda _: True)
+    assume(content)
+    published = one_by_one(BarsAgent(), records[:stop])[1]
+
+    restored = machine.initial()
+    machine.unpack(restored, content)
+    state = state_of(restored)
+    for out in published:
+        remember(state, out.event)
+    again: list[Out[Any]] = []
+    restored = columns_from(state)
+    with exact_arithmetic():
+        for each in records[held:]:
+            restored, outs = machine.step(restored, each)
+            again.extend(outs)
+    assert sorted(encoded(published + again)) == sorted(encoded(whole))
+
+
+def test_snapshot_holds_the_instruments_of_its_partition_only() -> None:
+    machine = ColumnImbalance(SignalSettings())
+    records = placed([(quote(n, n * 0.2, instrument_id=INSTRUMENTS[n % 3]), 1) for n in range(30)])
+    state = one_by_one(machine, records)[0]
+    restored = machine.initial()
+    machine.unpack(restored, machine.packed(state, lambda text: text != INSTRUMENTS[1]))
+    assert list(restored.rows) == [INSTRUMENTS[0], INSTRUMENTS[2]]
+    assert restored.last_ns[:2].tolist() == [state.last_ns[0], state.last_ns[2]]
+
+
+@pytest.mark.parametrize("content", [b"", b"x", zlib.compress(b"\0\0\0\x02{}"), zlib.compress(b"\0\0\0\xff{}")])
+def test_what_is_no_snapshot_is_refused(content: bytes) -> None:
+    for machine in (ColumnBars(), ColumnImbalance(SignalSettings())):
+        with pytest.raises(InvalidInput):
+            machine.unpack(machine.initial(), content)
