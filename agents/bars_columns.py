@@ -55,7 +55,9 @@ class ColumnBars:
         """No series yet."""
         return BarColumns()
 
-    def adopted(self, restore: Callable[[Mapping[Partition, int]], Restored]) -> Callable[[Mapping[Partition, int]], Restored]:
+    def adopted(
+        self, restore: Callable[[Mapping[Partition, int]], Restored]
+    ) -> Callable[[Mapping[Partition, int]], Restored]:
         """A restore of BarsAgent's state as one of this machine's."""
 
         def adopting(starts: Mapping[Partition, int]) -> Restored:
@@ -69,8 +71,10 @@ class ColumnBars:
         match record.event:
             case Tick(ts_event=now):
                 return state, tuple(_on_tick(state, now, record))
-            case Trade(instrument_id=instrument_id) | GapOpened(instrument_id=instrument_id) | GapClosed(
-                instrument_id=instrument_id
+            case (
+                Trade(instrument_id=instrument_id)
+                | GapOpened(instrument_id=instrument_id)
+                | GapClosed(instrument_id=instrument_id)
             ):
                 part = state_of(state, [instrument_id])
                 part, outs = self._one.step(part, record)
@@ -208,7 +212,7 @@ def _out(bar: Bar | None) -> Out[Any]:
     return Out(topic=MARKET_BARS.name, key=bar.instrument_id, event=bar)
 
 
-def _series(stored: np.void, outside: OpenBar | None) -> Series:
+def _series(stored: Any, outside: OpenBar | None) -> Series:
     named = dict(zip(SERIES.names or (), stored.item(), strict=True))
     last = TopicPosition(MARKET_TRADES.name, named["last_partition"], named["last_offset"])
     return Series(
@@ -261,7 +265,13 @@ def _outside(series: Series) -> tuple[Any, ...]:
 
 
 def _row(
-    series: Series, numbers: tuple[int, ...], quote: tuple[int, int], count: int, *, is_open: bool, outside: bool = False
+    series: Series,
+    numbers: tuple[int, ...],
+    quote: tuple[int, int],
+    count: int,
+    *,
+    is_open: bool,
+    outside: bool = False,
 ) -> tuple[Any, ...]:
     _, partition, offset = series.last_at.rsplit("/", 2) if series.last_at else ("", "-1", "-1")
     return (
@@ -289,5 +299,3 @@ def _unscaled(amount: Decimal, scale: int) -> int | None:
     shifted = amount.scaleb(scale, EXACT)
     number = int(shifted)
     return number if number == shifted and 0 <= number < FITS * FITS else None
-
-

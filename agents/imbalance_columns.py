@@ -36,9 +36,10 @@ class Published:
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _due(last_ns: Any, row_of: Any, records: Any, sizes: Any, log_ns: Any, span: Any, interval_ns: Any, due: Any) -> Any:
+def _due(last_ns: Any, row_of: Any, records: Any, sizes: Any, when: Any, span: Any, due: Any) -> Any:
     """The records that are to be signalled, up to the first unusual one; where it stopped, and how many they are."""
     bids, asks = sizes
+    log_ns, interval_ns = when
     found = 0
     for record in range(span[0], span[1]):
         row = records[0][record]
@@ -104,9 +105,8 @@ class ColumnImbalance:
             state.rows.by_number(rows.known, rows.numbers),
             (rows.row_of, rows.numbers),
             (bids, asks),
-            rows.log_ns,
+            (rows.log_ns, self._one.interval_ns),
             (first, end),
-            self._one.interval_ns,
             due,
         )
         outs = [out for record in due[:found].tolist() for out in self._one.signal(rows.record(record))]

@@ -70,8 +70,7 @@ class ColumnReferences:
         published, published_at = np.empty(end - first, WATCHED), np.empty((end - first, 2), np.int64)
         quotes = columns.event_class is Quote
         stopped, found = fold(
-            state.watched,
-            state.rows.by_number(rows.known, rows.numbers),
+            (state.watched, state.rows.by_number(rows.known, rows.numbers)),
             (rows.row_of, rows.numbers),
             (
                 columns.longs("ts_event"),
@@ -86,7 +85,9 @@ class ColumnReferences:
         )
         outs: list[Out[Any]] = []
         for number, (row, record) in enumerate(published_at[:found].tolist()):
-            outs.extend(publish(state.rows[row], _watched(published[number], state.gaps.get(row)), int(rows.log_ns[record])))
+            outs.extend(
+                publish(state.rows[row], _watched(published[number], state.gaps.get(row)), int(rows.log_ns[record]))
+            )
         return int(stopped), outs
 
 

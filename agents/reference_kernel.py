@@ -63,15 +63,13 @@ def _fits(price: Any, factor: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def fold(state: Any, row_of: Any, records: Any, events: Any, prices: Any, place: Any, span: Any, published: Any) -> Any:
+def fold(known: Any, records: Any, events: Any, prices: Any, place: Any, span: Any, published: Any) -> Any:
     """Fold records ``span[0]`` to ``span[1]`` (excluded) of a chunk.
 
     Parameters
     ----------
-    state
-        :data:`WATCHED`, changed in place.
-    row_of
-        an instrument's row in ``state`` by its id.
+    known
+        :data:`WATCHED`, changed in place; an instrument's row in it by its id.
     records
         a record's row among the columns (-1: not usual); a row's instrument id.
     events
@@ -81,13 +79,14 @@ def fold(state: Any, row_of: Any, records: Any, events: Any, prices: Any, place:
     place
         number of the topic, partition; by record: offsets, times of the log.
     published
-        room for each record: what was known as it was published, the row in ``state``, the record.
+        room for each record: what was known as it was published, its row, the record.
 
     Returns
     -------
     tuple
         the record it stopped before (``span[1]``: none), and how many were published.
     """
+    state, row_of = known
     ts_event, ts_init, scales, sets = events
     firsts, seconds, quotes = prices
     topic, partition, offsets, log_ns = place

@@ -68,7 +68,9 @@ class Restorer:
         for record in self._published([number for _, number in trades], snapshots):
             if isinstance(record.event, Bar):
                 remember(state, record.event)
-        status = {place: (max(0, start - TAIL_STATUS), start) for place, start in self._of(MARKET_STATUS, starts).items()}
+        status = {
+            place: (max(0, start - TAIL_STATUS), start) for place, start in self._of(MARKET_STATUS, starts).items()
+        }
         for record in records_between(self._settings, self._codec, self._behind(MARKET_STATUS, snapshots, status)):
             one.step(state, record)
         outs: list[Out[Any]] = []
@@ -146,7 +148,9 @@ class Restorer:
         found = newest_fitting(self._settings, self._codec, name, machine.snapshot_version, inputs) if inputs else {}
         firsts = watermarks(self._settings, list(inputs))
         for number, snapshot in list(found.items()):
-            missing = [place for place in inputs if place[1] == number and self._position(snapshot, place) < firsts[place][0]]
+            missing = [
+                place for place in inputs if place[1] == number and self._position(snapshot, place) < firsts[place][0]
+            ]
             try:
                 if missing:
                     raise InvalidInput(f"the log no longer has what follows it: {missing}")

@@ -67,5 +67,10 @@ def stages(restorer: Restorer, signals: SignalSettings) -> tuple[Stage, ...]:
             inputs=(MARKET_BARS,),
             restore=restorer.folded(bar_signals, MARKET_BARS, TAIL_BARS),
         ),
-        Stage(name="imbalance", machine=imbalance, inputs=(MARKET_QUOTES,), restore=restorer.held(imbalance, "imbalance", MARKET_QUOTES)),
+        Stage(
+            name="imbalance",
+            machine=imbalance,
+            inputs=(MARKET_QUOTES,),
+            restore=restorer.held(imbalance, "imbalance", MARKET_QUOTES),
+        ),
     )

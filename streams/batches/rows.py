@@ -36,8 +36,9 @@ MIN_CLEAN, MAX_CLEAN = 0x20, 0x7E
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _usual(buffer: Any, keys: Any, instruments: Any, belongs: Any, partition: Any, times: Any, scales: Any, ids: Any) -> Any:
+def _usual(buffer: Any, keys: Any, instruments: Any, belonging: Any, times: Any, scales: Any, ids: Any) -> Any:
     key_starts, key_lengths = keys
+    belongs, partition = belonging
     starts, lengths, numbers = instruments
     ts_event, ts_init = times
     price_scale, size_scale = scales
@@ -114,7 +115,13 @@ class RowsReader:
     """Makes rows of a topic's chunks. One for each topic; ids of instruments are shared through ``known``."""
 
     def __init__(
-        self, codec: Codec, door: Door, topic: str, partitions: int, event_class: type[MarketEvent], known: dict[str, Texts]
+        self,
+        codec: Codec,
+        door: Door,
+        topic: str,
+        partitions: int,
+        event_class: type[MarketEvent],
+        known: dict[str, Texts],
     ) -> None:
         self._decoder = ColumnDecoder(codec, event_class, known)
         if INSTRUMENT not in known:
@@ -160,8 +167,7 @@ class RowsReader:
             instruments.buffer,
             (chunk.key_starts[index], chunk.key_lengths[index]),
             (instruments.starts, instruments.lengths, instruments.ids),
-            self._belongs,
-            chunk.partition,
+            (self._belongs, chunk.partition),
             (columns.longs("ts_event"), columns.longs("ts_init")),
             (columns.longs("price_scale"), columns.longs("size_scale")),
             (NO_PLACES, NO_PLACES.astype(np.int32)) if identity is None else (identity.starts, identity.lengths),

@@ -83,8 +83,9 @@ class SnapshotWriter:
                 return partition_of(text.encode(), count) == wanted
 
             for stage, state in zip(self.stages, states, strict=True):
-                if self._packs(stage):
-                    content = stage.machine.packed(state, belongs)
+                machine = stage.machine
+                if isinstance(machine, Snapshotting):
+                    content = machine.packed(state, belongs)
                     names = {f"{topic.name}/{partition}" for topic in stage.inputs}
                     mine = {name: at for name, at in held.items() if name in names}
                     outs.extend(_out(stage, partition, taken_ns, mine, content))
@@ -95,7 +96,9 @@ class SnapshotWriter:
         return isinstance(stage.machine, Snapshotting)
 
 
-def _out(stage: Stage, partition: int, taken_ns: int, positions: Mapping[str, int], content: bytes) -> Iterable[Out[Any]]:
+def _out(
+    stage: Stage, partition: int, taken_ns: int, positions: Mapping[str, int], content: bytes
+) -> Iterable[Out[Any]]:
     if not content or len(content) > MAX_STATE_BYTES:
         logger().warning("no snapshot", machine=stage.name, partition=partition, size=len(content))
         return
@@ -131,18 +134,23 @@ def newest_fitting(
     ``starts`` are the positions of the machine's inputs (other topics are ignored); a snapshot that names an input which is
     not among them does not fit.
     """
-    prefix, name = settings.kafka.topic_prefix, topic_name(MARKET_SNAPSHOTS, settings.kafka)
+    name, prefix = topic_name(MARKET_SNAPSHOTS, settings.kafka), settings.kafka.topic_prefix
     begins = {f"{topic.removeprefix(prefix)}/{number}": at for (topic, number), at in starts.items()}
     marks = watermarks(settings, [(name, number) for number in sorted({number for _, number in starts})])
     ranges = {place: (max(first, end - READ_BACK), end) for place, (first, end) in marks.items()}
+    events = (record.event for record in records_between(settings, codec, ranges))
+    own = (each for each in events if isinstance(each, MachineSnapshot) and each.machine == machine)
+    return newest_of((each for each in own if each.code_version == version), begins)
+
+
+def newest_of(snapshots: Iterable[MachineSnapshot], begins: Mapping[str, int]) -> dict[int, MachineSnapshot]:
+    """Of one machine's snapshots the newest of each partition that fits where reading begins (``topic/partition``)."""
     found: dict[int, MachineSnapshot] = {}
-    for record in records_between(settings, codec, ranges):
-        event = record.event
-        if isinstance(event, MachineSnapshot) and (event.machine, event.code_version) == (machine, version):
-            fits = event.positions and all(at <= begins.get(place, -1) for place, at in event.positions.items())
-            before = found.get(event.partition)
-            if fits and (before is None or _sum(event) >= _sum(before)):
-                found[event.partition] = event
+    for event in snapshots:
+        fits = event.positions and all(at <= begins.get(place, -1) for place, at in event.positions.items())
+        before = found.get(event.partition)
+        if fits and (before is None or _sum(event) >= _sum(before)):
+            found[event.partition] = event
     return found
 
 

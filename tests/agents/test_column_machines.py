@@ -45,9 +45,7 @@ CODEC = numbered_codec()
 KAFKA = KafkaSettings(market_partitions=1)
 TOPIC_OF: dict[type[Any], str] = {Trade: "market.trades.v1", Quote: "market.quotes.v1"}
 KNOWN: dict[str, Texts] = {}
-READERS = {
-    kind: RowsReader(CODEC, Door(KAFKA, CODEC), topic, 1, kind, KNOWN) for kind, topic in TOPIC_OF.items()
-}
+READERS = {kind: RowsReader(CODEC, Door(KAFKA, CODEC), topic, 1, kind, KNOWN) for kind, topic in TOPIC_OF.items()}
 INSTRUMENTS = ("SIM:BTC/USDT", "SIM:ETH/USDT", "BINANCE:SOL/USDT")
 
 
@@ -142,7 +140,9 @@ def ordered_trades(draw: st.DrawFn) -> list[tuple[Any, int]]:
     at_ms, found = 0, []
     for _ in range(draw(st.integers(1, 40))):
         at_ms += draw(st.integers(0, 700))
-        found.append((replace(draw(trades()), ts_event=T0 + at_ms * NS_PER_MS), draw(st.sampled_from([0, 1, 5, 20_000]))))
+        found.append(
+            (replace(draw(trades()), ts_event=T0 + at_ms * NS_PER_MS), draw(st.sampled_from([0, 1, 5, 20_000])))
+        )
     return found
 
 
@@ -193,11 +193,10 @@ def test_bars_state_survives_the_way_into_arrays_and_back(events: list[tuple[Any
 def test_usual_trades_are_folded_as_columns() -> None:
     """Else all of the above would be the machine of single records against itself."""
     records = placed([(trade(n, n * 0.01, 10**15 + n, 10**15, symbol=INSTRUMENTS[n % 3]), 1) for n in range(3_000)])
-    state, made, folded = in_chunks(ColumnBars(), records, [700] * 10)
+    _, made, folded = in_chunks(ColumnBars(), records, [700] * 10)
     assert folded == 3_000 - 3, "all but the first of each instrument"
     assert encoded(made) == encoded(one_by_one(BarsAgent(), records)[1])
     assert len(made) == 29 * 3
-
 
 
 @st.composite
@@ -220,9 +219,7 @@ def market(draw: st.DrawFn) -> list[tuple[Any, int]]:
         kinds = st.sampled_from([quotes(), quotes(), trades(), gaps(), st.just(None)])
         for event in draw(st.one_of(kinds).flatmap(lambda kind: st.lists(kind, max_size=8))):
             at_ms += draw(st.integers(0, 80))
-            made = event or draw(
-                st.sampled_from([MarketDataStale(**stale, last_seen=1), MarketDataResumed(**stale)])
-            )
+            made = event or draw(st.sampled_from([MarketDataStale(**stale, last_seen=1), MarketDataResumed(**stale)]))
             found.append((replace(made, ts_event=T0 + at_ms * NS_PER_MS), draw(st.sampled_from([0, 3]))))
     return found
 
@@ -249,7 +246,10 @@ def test_imbalance_of_chunks_is_that_of_single_records(events: list[tuple[Any, i
 
 def test_usual_quotes_are_folded_as_columns() -> None:
     records = placed([(quote(n, n * 0.01, instrument_id=INSTRUMENTS[n % 3]), 1) for n in range(3_000)])
-    for machine, one in ((ColumnReferences(), ReferenceAgent()), (ColumnImbalance(SignalSettings()), ImbalanceSignals(SignalSettings()))):
+    for machine, one in (
+        (ColumnReferences(), ReferenceAgent()),
+        (ColumnImbalance(SignalSettings()), ImbalanceSignals(SignalSettings())),
+    ):
         _, made, folded = in_chunks(machine, records, [700] * 10)
         assert folded == 3_000 - 3
         assert len(made) > 100
@@ -297,6 +297,7 @@ def test_snapshot_holds_the_instruments_of_its_partition_only() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"x", zlib.compress(b"\0\0\0\x02{}"), zlib.compress(b"\0\0\0\xff{}")])
 def test_what_is_no_snapshot_is_refused(content: bytes) -> None:
-    for machine in (ColumnBars(), ColumnImbalance(SignalSettings())):
+    machines: tuple[Any, ...] = (ColumnBars(), ColumnImbalance(SignalSettings()))
+    for machine in machines:
         with pytest.raises(InvalidInput):
             machine.unpack(machine.initial(), content)

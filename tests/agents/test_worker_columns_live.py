@@ -40,7 +40,8 @@ INSTRUMENTS = [f"SIM:A{number}/USDT" for number in range(20)]
 
 def made_of(machine: Any, records: Iterable[Record[Any]], codec: Codec) -> list[bytes]:
     """What the machine of single records publishes of them, as bytes, sorted."""
-    state, made = machine.initial(), []
+    state = machine.initial()
+    made: list[bytes] = []
     with exact_arithmetic():
         for record in records:
             state, outs = machine.step(state, record)
@@ -75,7 +76,9 @@ def test_worker_that_catches_up_publishes_what_single_records_make(
     assert bytes_of(codec, imbalances) == signals
     letters = wait_for(lambda: len(events(settings, codec, DEAD_LETTERS, DeadLetter)) >= 2, 10, "dead letters")
     assert letters
-    newest = {record.event.instrument_id: record.event for record in events(settings, codec, MARKET_REFERENCE, Reference)}
+    newest = {
+        record.event.instrument_id: record.event for record in events(settings, codec, MARKET_REFERENCE, Reference)
+    }
     assert set(newest) == set(INSTRUMENTS)
 
 
@@ -93,7 +96,9 @@ def test_killed_worker_goes_on_from_its_snapshot(
     quotes = [quote(n, n * 0.05, instrument_id=INSTRUMENTS[n % 20]) for n in range(3_000)]
     publish("market.trades.v1", *rows[:1_000])
     publish("market.quotes.v1", *quotes[:1_000])
-    wait_for(lambda: {"bars", "imbalance"} <= {s.machine for s in snapshots(settings, codec) if s.positions}, 40, "snapshots")
+    wait_for(
+        lambda: {"bars", "imbalance"} <= {s.machine for s in snapshots(settings, codec) if s.positions}, 40, "snapshots"
+    )
     publish("market.trades.v1", *rows[1_000:2_000])
     publish("market.quotes.v1", *quotes[1_000:2_000])
     worker.kill()
@@ -104,7 +109,10 @@ def test_killed_worker_goes_on_from_its_snapshot(
 
     expected = set(made_of(BarsAgent(), events(settings, codec, MARKET_TRADES, Trade), codec))
     signals = set(made_of(ImbalanceSignals(SignalSettings()), events(settings, codec, MARKET_QUOTES, Quote), codec))
-    bars_by = lambda: set(bytes_of(codec, events(settings, codec, MARKET_BARS, Bar)))  # noqa: E731
+
+    def bars_by() -> set[bytes]:
+        return set(bytes_of(codec, events(settings, codec, MARKET_BARS, Bar)))
+
     wait_for(lambda: bars_by() >= expected, 60, "all bars")
     assert bars_by() == expected
     found = wait_for(lambda: imbalance(settings, codec, len(signals)), 30, "all signals")
