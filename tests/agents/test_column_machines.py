@@ -14,8 +14,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from market_records import T0, quote, tick, trade
 
-from skeet.agents.bars import BarsAgent
-from skeet.agents.bars_columns import ColumnBars, columns_from, state_of
+from skeet.agents.bars import BarsAgent, BarsState, Series
+from skeet.agents.bars_columns import ColumnBars, columns_from, put, state_of
 from skeet.agents.imbalance_columns import ColumnImbalance
 from skeet.agents.reference import ReferenceAgent
 from skeet.agents.reference_columns import ColumnReferences
@@ -301,3 +301,21 @@ def test_what_is_no_snapshot_is_refused(content: bytes) -> None:
     for machine in machines:
         with pytest.raises(InvalidInput):
             machine.unpack(machine.initial(), content)
+
+
+def test_trades_accounted_for_are_counted_in_no_bar_again() -> None:
+    """A successor reads from where it was committed, which may lie before what the last bar names."""
+    records = placed([(trade(n, n * 0.01), 1) for n in range(300)])
+    known = BarsAgent().initial()
+    for interval in ("1s", "1m"):
+        known.series[INSTRUMENTS[0], interval] = Series(closed_until=T0, through=99)
+    with exact_arithmetic():
+        expected = [out for each in records for out in BarsAgent().step(known, each)[1]]
+    state = columns_from(BarsState())
+    for interval in ("1s", "1m"):
+        put(state, BarsState(series={(INSTRUMENTS[0], interval): Series(closed_until=T0, through=99)}))
+    rows = READERS[Trade].rows(chunk_of(CODEC, records, TOPIC_OF[Trade], 0))
+    taken, made = ColumnBars().fold(state, rows, 0, len(records))
+    assert taken == len(records)
+    assert [out.event.trade_count for out in made] == [100] * len(made)
+    assert encoded(made) == encoded(expected)
