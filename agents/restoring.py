@@ -1,10 +1,10 @@
 """How the worker's machines get their state back: from the log, before the first record is delivered.
 
 Bars: from the newest snapshot of the arrays that lies before the start, the bars published and the trades made since. Where
-there is none, the last closed bars name the last trade that is accounted for (``through_at``); the trades from there on up to where
-reading starts are folded again, so that a restart in mid-minute goes on with the bars that were open, and what was closed
-stays closed. Imbalance: from its snapshot and the quotes since. Signals of bars: the bars before the start are folded again, without publishing. Reference: the status records before
-the start say what is stale or has a gap.
+there is none, the last closed bars name the last trade that is accounted for (``through_at``); the trades from there on up
+to where reading starts are folded again. So a restart in mid-minute goes on with the bars that were open, and what was closed
+stays closed. Imbalance: from its snapshot and the quotes since. Signals of bars: the bars before the start are folded again,
+without publishing. Reference: the status records before the start say what is stale or has a gap.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from skeet.agents.bars import INTERVALS, BarsAgent, BarsState, Series
-from skeet.agents.bars_columns import ColumnBars, state_of
+from skeet.agents.bars_arrays import state_of
+from skeet.agents.bars_columns import ColumnBars
 from skeet.config import Settings
 from skeet.core.errors import InvalidInput
 from skeet.core.machine import Agent

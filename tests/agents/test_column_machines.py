@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from market_records import T0, quote, tick, trade
 
 from skeet.agents.bars import BarsAgent, BarsState, Series
-from skeet.agents.bars_columns import ColumnBars, columns_from, put, state_of
+from skeet.agents.bars_arrays import columns_from, put, state_of
+from skeet.agents.bars_columns import ColumnBars
 from skeet.agents.imbalance_columns import ColumnImbalance
 from skeet.agents.reference import ReferenceAgent
 from skeet.agents.reference_columns import ColumnReferences

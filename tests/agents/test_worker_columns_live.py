@@ -143,3 +143,29 @@ def test_a_thousand_instruments_are_restored_in_seconds(
     bars = [record.event for record in events(settings, codec, MARKET_BARS, Bar)]
     assert len({bar.natural_key for bar in bars}) == len(bars) == 10_000
     assert all(bar.trade_count == 1 for bar in bars)
+
+
+def test_state_moves_with_its_partitions_when_workers_join_and_leave(
+    settings: Settings, codec: Codec, publish: Publish, role: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bars are open across each change of hands; what all of them publish is what one run publishes."""
+    rows = [trade(n, n * 0.05, 100_00 + n % 7, symbol=INSTRUMENTS[n % 20]) for n in range(3_000)]
+    monkeypatch.setenv("SKEET_SLOT", "0")
+    role("worker")
+    publish("market.trades.v1", *rows[:1_010])
+    wait_for(lambda: len(events(settings, codec, MARKET_BARS, Bar)) >= 500, 60, "bars of the first worker")
+    monkeypatch.setenv("SKEET_SLOT", "1")
+    second = role("worker")
+    publish("market.trades.v1", *rows[1_010:2_005])
+    wait_for(lambda: len(events(settings, codec, MARKET_BARS, Bar)) >= 1_500, 60, "bars of two workers")
+    second.kill()
+    second.wait()
+    publish("market.trades.v1", *rows[2_005:])
+
+    expected = set(made_of(BarsAgent(), events(settings, codec, MARKET_TRADES, Trade), codec))
+
+    def bars_by() -> set[bytes]:
+        return set(bytes_of(codec, events(settings, codec, MARKET_BARS, Bar)))
+
+    wait_for(lambda: bars_by() >= expected, 90, "all bars")
+    assert bars_by() == expected

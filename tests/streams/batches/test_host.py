@@ -57,7 +57,7 @@ def host(client: HeldProducer, *barriers: int) -> ChunkHost:
     made._stages = (Stage(name="noting", machine=machine, inputs=(MARKET_TRADES,)),)
     made._states = [machine.initial()]
     made._readers = {NAME: ((0, False),)}
-    made._outbox = Outbox(KAFKA, CODEC, client)  # type: ignore[arg-type]
+    made._outbox = Outbox(KAFKA, CODEC, client)
     made._next, made._warm = {PLACE: 0}, True
     made._barriers = deque(_Barrier(0, record(tick(1), topic="clock.v1"), {PLACE: end}) for end in barriers)
     return made
