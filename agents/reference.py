@@ -20,16 +20,25 @@ from skeet.core.market import (
     Trade,
     VenueStatusChanged,
 )
-from skeet.core.record import MarketEvent, Out, Record
+from skeet.core.record import MarketEvent, Out, Record, TopicPosition
 from skeet.core.values import NS_PER_MS, VenueStatus, rescale
 from skeet.streams.topics import MARKET_REFERENCE
 
 INTERVAL_NS = 100 * NS_PER_MS
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The newest record of an instrument: its times and where it stands."""
+
+    ts_event: int
+    ts_init: int
+    at: TopicPosition
+
+
 @dataclass(slots=True)
 class Watched:
-    """What is known of one instrument. ``changed`` is what has not been published yet."""
+    """What is known of one instrument. ``changed``: times and place of what has not been published yet."""
 
     bid: int = 0
     ask: int = 0
@@ -39,8 +48,7 @@ class Watched:
     gaps: set[tuple[str, int, int]] = field(default_factory=set)
     published_ns: int = 0
     published_status: ReferenceStatus = ReferenceStatus.UNKNOWN
-    changed: MarketEvent | None = None
-    changed_at: str = ""
+    changed: Change | None = None
 
     @property
     def status(self) -> ReferenceStatus:
@@ -74,17 +82,17 @@ class ReferenceAgent:
             return state, ()
         watched = state.setdefault(event.instrument_id, Watched())
         _take(watched, event)
-        watched.changed, watched.changed_at = event, str(record.at)
+        watched.changed = Change(event.ts_event, event.ts_init, record.at)
         if record.log_ns - watched.published_ns >= INTERVAL_NS or watched.status is not watched.published_status:
-            return state, _publish(watched, record.log_ns)
+            return state, publish(event.instrument_id, watched, record.log_ns)
         return state, ()
 
     def due(self, state: ReferenceState, now_ns: int) -> tuple[ReferenceState, tuple[Out[Any], ...]]:
         """The values that were held back and whose time has come."""
         outs: list[Out[Any]] = []
-        for watched in state.values():
+        for instrument_id, watched in state.items():
             if watched.changed is not None and now_ns - watched.published_ns >= INTERVAL_NS:
-                outs.extend(_publish(watched, now_ns))
+                outs.extend(publish(instrument_id, watched, now_ns))
         return state, tuple(outs)
 
 
@@ -118,20 +126,21 @@ def _refine(watched: Watched, scale: int) -> None:
         watched.scale = scale
 
 
-def _publish(watched: Watched, at_ns: int) -> tuple[Out[Any], ...]:
-    event = watched.changed
-    if event is None:
+def publish(instrument_id: str, watched: Watched, at_ns: int) -> tuple[Out[Any], ...]:
+    """The instrument's reference as of now, noted as published; nothing when nothing changed since the last one."""
+    change = watched.changed
+    if change is None:
         return ()
     watched.published_ns, watched.published_status, watched.changed = at_ns, watched.status, None
     reference = Reference(
-        instrument_id=event.instrument_id,
-        ts_event=event.ts_event,
-        ts_init=event.ts_init,
+        instrument_id=instrument_id,
+        ts_event=change.ts_event,
+        ts_init=change.ts_init,
         bid_mantissa=watched.bid,
         ask_mantissa=watched.ask,
         last_mantissa=watched.last,
         price_scale=watched.scale,
         status=watched.status,
-        source_at=watched.changed_at,
+        source_at=str(change.at),
     )
-    return (Out(topic=MARKET_REFERENCE.name, key=event.instrument_id, event=reference),)
+    return (Out(topic=MARKET_REFERENCE.name, key=instrument_id, event=reference),)

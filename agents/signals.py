@@ -124,7 +124,7 @@ class ImbalanceSignals:
     version = f"book-imbalance-{VERSION}"
 
     def __init__(self, settings: SignalSettings) -> None:
-        self._interval_ns = settings.imbalance_interval_ms * NS_PER_MS
+        self.interval_ns = settings.imbalance_interval_ms * NS_PER_MS
 
     def initial(self) -> dict[str, int]:
         """When each instrument's last one was published, in the log's time."""
@@ -133,14 +133,21 @@ class ImbalanceSignals:
     def step(self, state: dict[str, int], record: Record[Any]) -> tuple[dict[str, int], tuple[Out[Any], ...]]:
         """The imbalance of a quote, unless one was published just before."""
         quote = record.event
-        if not isinstance(quote, Quote) or record.log_ns - state.get(quote.instrument_id, 0) < self._interval_ns:
+        if not isinstance(quote, Quote) or record.log_ns - state.get(quote.instrument_id, 0) < self.interval_ns:
             return state, ()
+        outs = self.signal(record)
+        if outs:
+            state[quote.instrument_id] = record.log_ns
+        return state, outs
+
+    def signal(self, record: Record[Quote]) -> tuple[Out[Any], ...]:
+        """The imbalance of a quote; none when both sizes make nothing together."""
+        quote = record.event
         total = quote.bid_size_mantissa + quote.ask_size_mantissa
         if not total:
-            return state, ()
-        state[quote.instrument_id] = record.log_ns
+            return ()
         values = {"imbalance": (quote.bid_size_mantissa - quote.ask_size_mantissa) / total}
-        return state, (_signal("book_imbalance", "", {}, values, quote, record),)
+        return (_signal("book_imbalance", "", {}, values, quote, record),)
 
 
 def _signal(

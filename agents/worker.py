@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 
-from skeet.agents.bars import BarsAgent
+from skeet.agents.bars_columns import ColumnBars
 from skeet.agents.clock import run_clock
-from skeet.agents.reference import ReferenceAgent
+from skeet.agents.imbalance_columns import ColumnImbalance
+from skeet.agents.reference_columns import ColumnReferences
 from skeet.agents.restoring import TAIL_BARS, TAIL_STATUS, Restorer
-from skeet.agents.signals import BarSignals, ImbalanceSignals
+from skeet.agents.signals import BarSignals
 from skeet.config import Settings, SignalSettings
 from skeet.process import StopSignal
-from skeet.streams.faust_app import FaustHost, Plan
+from skeet.streams.batches.host import ChunkHost
+from skeet.streams.faust_app import Plan
 from skeet.streams.registry import registered_codec
 from skeet.streams.stages import Stage
 from skeet.streams.topics import CLOCK, MARKET_BARS, MARKET_QUOTES, MARKET_STATUS, MARKET_TRADES, topic_name
@@ -36,20 +38,21 @@ async def _run(settings: Settings, stop: StopSignal) -> int:
         stages=stages(Restorer(settings, codec), settings.signals),
         static_member=f"{GROUP}-{settings.slot}",
     )
-    host = FaustHost(settings, codec, plan)
+    host = ChunkHost(settings, codec, plan)
     return await host.run(stop, run_clock(host, topic_name(CLOCK, settings.kafka)))
 
 
 def stages(restorer: Restorer, signals: SignalSettings) -> tuple[Stage, ...]:
     """The worker's machines and what they read."""
-    reference, bar_signals = ReferenceAgent(), BarSignals(signals)
+    bars, reference = ColumnBars(), ColumnReferences()
+    bar_signals, imbalance = BarSignals(signals), ColumnImbalance(signals)
     return (
         Stage(
             name="bars",
-            machine=BarsAgent(),
+            machine=bars,
             inputs=(MARKET_TRADES, MARKET_STATUS),
             barriers=(CLOCK,),
-            restore=restorer.bars,
+            restore=bars.adopted(restorer.bars(bars, "bars")),
         ),
         Stage(
             name="reference",
@@ -64,5 +67,10 @@ def stages(restorer: Restorer, signals: SignalSettings) -> tuple[Stage, ...]:
             inputs=(MARKET_BARS,),
             restore=restorer.folded(bar_signals, MARKET_BARS, TAIL_BARS),
         ),
-        Stage(name="imbalance", machine=ImbalanceSignals(signals), inputs=(MARKET_QUOTES,)),
+        Stage(
+            name="imbalance",
+            machine=imbalance,
+            inputs=(MARKET_QUOTES,),
+            restore=restorer.held(imbalance, "imbalance", MARKET_QUOTES),
+        ),
     )

@@ -6,7 +6,7 @@ import json
 from importlib.resources import files
 from typing import Any
 
-from skeet.core import accounts, commands, control, journal, market, outside, platform, reports
+from skeet.core import accounts, commands, control, journal, market, outside, platform, reports, snapshots
 from skeet.core.errors import InvalidInput
 from skeet.core.record import Event
 from skeet.schemas.avro import namespace, schema_of
@@ -103,6 +103,7 @@ OTHERS: tuple[type[Event], ...] = (
     control.DeadLetterRedriven,
     control.AccountSnapshot,
     journal.AgentCheckpointed,
+    snapshots.MachineSnapshot,
     control.ArtefactStored,
 )
 EVENTS: tuple[type[Event], ...] = (

@@ -29,6 +29,7 @@ from skeet.streams.topics import (
     MARKET_QUOTES,
     MARKET_RAW,
     MARKET_REFERENCE,
+    MARKET_SNAPSHOTS,
     MARKET_STATUS,
     MARKET_TRADES,
     PLATFORM_EVENTS,
@@ -99,8 +100,8 @@ SERVICES: tuple[Access, ...] = (
     ),
     Access(
         principal="worker",
-        reads=(*MARKET, CLOCK),
-        writes=(MARKET_BARS, MARKET_REFERENCE, SIGNALS, CLOCK, DEAD_LETTERS),
+        reads=(*MARKET, CLOCK, MARKET_SNAPSHOTS),
+        writes=(MARKET_BARS, MARKET_SNAPSHOTS, MARKET_REFERENCE, SIGNALS, CLOCK, DEAD_LETTERS),
         groups=("worker",),
     ),
     Access(

@@ -282,7 +282,9 @@ class FaustHost:
         wanted = self._keys.get(message.topic)
         if wanted is not None and message.key != wanted:
             return ()
-        raw = self._raw(message)
+        return self._react_to(self._raw(message), message.topic)
+
+    def _react_to(self, raw: RawRecord, topic: str) -> Sequence[Out[Any]]:
         try:
             record = self._door.record(raw)
         except InvalidInput as error:
@@ -295,7 +297,7 @@ class FaustHost:
         if self._journal is not None:
             self._journal.merged(record.at.topic, record.at.partition, record.at.offset)
         outs: list[Out[Any]] = []
-        for index, behind_barrier in self._readers[message.topic]:
+        for index, behind_barrier in self._readers[topic]:
             if behind_barrier:
                 self._capture(index, record)
             else:
@@ -316,11 +318,12 @@ class FaustHost:
             self._frame_to_log.observe(max(0, record.log_ns - event.ts_init) / NS_PER_S)
 
     def _raw(self, message: Any) -> RawRecord:
+        log_ns = round((message.timestamp or 0) * 1000) * NS_PER_MS
         return RawRecord(
             at=TopicPosition(message.topic.removeprefix(self._prefix), message.partition, message.offset),
             key=message.key or b"",
             value=message.value or b"",
-            log_ns=round((message.timestamp or 0) * 1000) * NS_PER_MS,
+            log_ns=log_ns,
         )
 
     # The journal: an agent's merge order goes before its outputs, its checkpoints behind them.
@@ -412,7 +415,7 @@ class FaustHost:
         app = faust.App(
             group_name(self._settings, self._plan.group),
             broker=";".join(f"kafka://{address}" for address in self.bootstrap.split(",")),
-            broker_credentials=_credentials(self.security),
+            broker_credentials=faust_credentials(self.security),
             store="memory://",
             datadir=Path("/nonexistent"),
             web_enabled=False,
@@ -467,8 +470,8 @@ class FaustHost:
         return None
 
 
-def _credentials(security: Mapping[str, Any]) -> faust.types.auth.CredentialsT | None:
-    """The same as Faust's own clients (its producer, which we do not use but it starts) take it."""
+def faust_credentials(security: Mapping[str, Any]) -> faust.types.auth.CredentialsT | None:
+    """The security options as Faust's own clients (its producer, which we do not use but it starts) take them."""
     context = security.get("ssl_context")
     if "sasl_mechanism" in security:
         return faust.SASLCredentials(

@@ -26,6 +26,8 @@ Partition = tuple[str, int]
 
 MAX_IN_FLIGHT = 5_000
 """Inputs whose outputs are on their way; more wait. Bounds what a kill makes a successor repeat."""
+MAX_RECORDS = 20_000
+"""Records on their way; more wait. A fifth of what the producer's queue takes: the next input may cause thousands."""
 POLL_INTERVAL_S = 0.005
 """Acknowledgements are collected this often while they gate commits only."""
 HELD_POLL_INTERVAL_S = 0.0005
@@ -36,12 +38,15 @@ Ready = tuple[str, bytes, bytes, int | None]
 
 
 class _Entry:
-    __slots__ = ("at_head", "next_offset", "partition", "waiting")
+    __slots__ = ("at_head", "next_offset", "on_finished", "partition", "waiting")
 
-    def __init__(self, partition: Partition | None, next_offset: int, waiting: int) -> None:
+    def __init__(
+        self, partition: Partition | None, next_offset: int, waiting: int, on_finished: Callable[[], None] | None = None
+    ) -> None:
         self.partition = partition
         self.next_offset = next_offset
         self.waiting = waiting
+        self.on_finished = on_finished
         self.at_head: Callable[[], Out[Any]] | None = None
 
 
@@ -56,6 +61,7 @@ class Outbox:
         self._finished: dict[Partition, int] = {}
         self._pending = asyncio.Event()
         self._held = 0
+        self._records = 0
         self.failure: InfrastructureError | None = None
 
     @property
@@ -64,8 +70,8 @@ class Outbox:
         return self._finished
 
     async def room(self) -> None:
-        """Return once fewer than :data:`MAX_IN_FLIGHT` inputs wait for acknowledgements."""
-        while len(self._entries) >= MAX_IN_FLIGHT and self.failure is None:
+        """Return once fewer than :data:`MAX_IN_FLIGHT` inputs and :data:`MAX_RECORDS` records wait for acknowledgements."""
+        while (len(self._entries) >= MAX_IN_FLIGHT or self._records >= MAX_RECORDS) and self.failure is None:
             self.collect()
             await asyncio.sleep(POLL_INTERVAL_S)
 
@@ -77,16 +83,21 @@ class Outbox:
         *,
         first: Out[Any] | None = None,
         on_first: Callable[[int], None] = lambda _: None,
+        on_finished: Callable[[], None] | None = None,
     ) -> None:
         """Send the outs of one input; ``partition`` is None for outs that no single record caused.
+
+        ``on_finished`` is called once they and all that was added before are acknowledged.
 
         With ``first`` that record is sent, and the outs once it is acknowledged; ``on_first`` is then told its offset.
         """
         if not outs and first is None and not self._entries:
             if partition is not None:
                 self._finished[partition] = next_offset
+            if on_finished is not None:
+                on_finished()
             return
-        entry = _Entry(partition, next_offset, len(outs) + (first is not None))
+        entry = _Entry(partition, next_offset, len(outs) + (first is not None), on_finished)
         ready = [self._encoded(out) for out in outs]
         self._entries.append(entry)
         if first is None:
@@ -147,6 +158,8 @@ class Outbox:
             self._entries.popleft()
             if entry.partition is not None:
                 self._finished[entry.partition] = entry.next_offset
+            if entry.on_finished is not None:
+                entry.on_finished()
 
     def _release(self, ready: Sequence[Ready], entry: _Entry, on_first: Callable[[int], None], offset: int) -> None:
         self._held = max(0, self._held - 1)
@@ -168,6 +181,7 @@ class Outbox:
                 self.failure = InfrastructureError(f"{topic}: not acknowledged: {error}")
                 return
             entry.waiting -= 1
+            self._records -= 1
             then(message.offset())
 
         arguments: dict[str, Any] = {"key": key, "on_delivery": delivered}
@@ -175,5 +189,6 @@ class Outbox:
             arguments["partition"] = partition
         try:
             self._client.produce(topic, value, **arguments)
+            self._records += 1
         except (BufferError, KafkaException) as error:
             raise InfrastructureError(f"{topic}: {error}") from error

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from skeet.config import KafkaSettings
-from skeet.core import control, journal, market
+from skeet.core import control, journal, market, snapshots
 from skeet.core.errors import BugError
 from skeet.core.record import Event
 from skeet.schemas import catalogue
@@ -128,6 +128,16 @@ MARKET_STATUS = Topic(
     retention_ms=FOREVER,
     reason="gaps qualify the history for as long as it is kept",
     history=True,
+)
+MARKET_SNAPSHOTS = Topic(
+    name="market.snapshots.v1",
+    key="machine/partition",
+    events=(snapshots.MachineSnapshot,),
+    partitioned_by=PartitionedBy.MARKET,
+    writer="bars and signal agents",
+    retention_ms=FOREVER,
+    reason="only the newest snapshots of a machine are of use",
+    compacted=True,
 )
 INSTRUMENTS = Topic(
     name="instruments.v1",
@@ -274,6 +284,7 @@ TOPICS: tuple[Topic, ...] = (
     MARKET_BARS,
     MARKET_REFERENCE,
     MARKET_STATUS,
+    MARKET_SNAPSHOTS,
     INSTRUMENTS,
     CLOCK,
     SIGNALS,

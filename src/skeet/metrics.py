@@ -10,7 +10,9 @@ Updating costs about a microsecond; whoever does it in a loop over records keeps
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections import Counter as Counts
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -190,6 +192,14 @@ def histogram(name: str, *labels: str) -> Histogram:
     found = _metric(name, Kind.HISTOGRAM)
     assert isinstance(found, Histogram)
     return found.labels(*labels)
+
+
+def observe_all(child: Histogram, seconds: Sequence[float]) -> None:
+    """:meth:`Histogram.observe` of each, for a microsecond in all instead of for each."""
+    counts = Counts(bisect_left(child._upper_bounds, each) for each in seconds)
+    child._sum.inc(sum(seconds))
+    for bucket, count in counts.items():
+        child._buckets[bucket].inc(count)
 
 
 def declare(name: str, values: Iterable[str]) -> None:

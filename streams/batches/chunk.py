@@ -113,6 +113,14 @@ class Chunk:
         ]
 
 
+def nothing_of(topic: str) -> Chunk:
+    """A chunk of no records, to try something with."""
+    places, positions = np.zeros((5, 0), np.int64), np.zeros((2, 0), np.int64)
+    return Chunk(
+        topic=topic, partition=0, first=0, next_offset=0, raw=b"", places=places, positions=positions, size=0
+    )  # fmt: skip
+
+
 def _varint(raw: bytes, at: int) -> tuple[int, int]:
     unsigned = shift = 0
     while True:

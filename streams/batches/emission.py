@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 from skeet.streams.batches.ledger import Delivery
@@ -26,6 +27,16 @@ class Outputs:
         self._delivery = delivery
         self._keyed: dict[str, list[Record]] = defaultdict(list)
         self._placed: dict[tuple[str, int], list[Record]] = defaultdict(list)
+
+    @property
+    def forgotten(self) -> bool:
+        """Whether the chunk's partition was given up, or is read again: nothing of it may be used any more."""
+        return self._delivery.forgotten
+
+    def hold(self) -> Callable[[], None]:
+        """Keep the chunk from being committed until the function returned is called: for what is sent by another way."""
+        self._delivery.sending()
+        return self._delivery.confirmed
 
     def add(self, topic: str, key: bytes | None, value: bytes | None, partition: int | None = None) -> None:
         """One record. Without a partition its key decides it, as every client with the murmur2 partitioner does; without

@@ -5,12 +5,11 @@ The producer is a stand-in that acknowledges when the test says so; its order an
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError
+from held_producer import HeldProducer
 
 from skeet.config import KafkaSettings
 from skeet.core.journal import JournalOpened
@@ -24,32 +23,6 @@ from skeet.streams.topics import CLOCK
 
 PLACE = ("skeet.market.quotes.v1", 0)
 AGENT = AgentIdentity(agent_id="a", tenant_id=TenantId("t"), account_id=AccountId("x"), epoch=1, code_version="c")
-
-
-class Acknowledged:
-    def __init__(self, offset: int) -> None:
-        self._offset = offset
-
-    def offset(self) -> int:
-        return self._offset
-
-
-class HeldProducer:
-    """Takes records; each is acknowledged, in order, by :meth:`acknowledge`."""
-
-    def __init__(self) -> None:
-        self.sent: list[str] = []
-        self._waiting: deque[Callable[..., None]] = deque()
-
-    def produce(self, topic: str, value: bytes, *, key: bytes, on_delivery: Callable[..., None], **_: Any) -> None:
-        self.sent.append(key.decode())
-        self._waiting.append(on_delivery)
-
-    def poll(self, _: float) -> int:
-        return 0
-
-    def acknowledge(self, error: KafkaError | None = None) -> None:
-        self._waiting.popleft()(error, Acknowledged(41))
 
 
 def command(name: str) -> Out[Any]:
