@@ -8,12 +8,12 @@ the store drops if it has it. Pure: no client is touched here.
 from __future__ import annotations
 
 import json
-import zlib
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import accumulate
+from zlib import crc32
 
 from skeet.core.errors import InvalidInput
 
@@ -34,7 +34,7 @@ class StoredRecord:
     @property
     def crc(self) -> int:
         """CRC-32 of the value: what count and checksum comparisons between log and store are made of."""
-        return zlib.crc32(self.value)
+        return crc32(self.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +49,35 @@ class Range:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """Records of one topic partition that are inserted together, as ``range`` (which a restart takes from the mark)."""
+    """Records of one topic partition that are inserted together, as ``range`` (which a restart takes from the mark).
+
+    They are held as columns (an object for each would cost more than all that is done with it): offsets, append times,
+    keys, values and the values' CRCs, of equal lengths and in order.
+    """
 
     topic: str
     partition: int
     range: Range
-    records: tuple[StoredRecord, ...]
+    offsets: Sequence[int]
+    log_ms: Sequence[int]
+    keys: Sequence[bytes]
+    values: Sequence[bytes]
+    crcs: Sequence[int]
+
+    @classmethod
+    def of(cls, topic: str, partition: int, records: Sequence[StoredRecord]) -> Block:
+        """The block of these records (at least one)."""
+        buffer = PartitionBuffer(topic=topic, partition=partition)
+        for record in records:
+            buffer.add(record)
+        return buffer.block(len(records))
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def record(self, number: int) -> StoredRecord:
+        """One of the records."""
+        return StoredRecord(self.offsets[number], self.log_ms[number], self.keys[number], self.values[number])
 
     @property
     def token(self) -> str:
@@ -64,17 +87,12 @@ class Block:
     @property
     def is_whole(self) -> bool:
         """Whether the records are those the range was made of; not, when some expired before a repetition."""
-        return self.range == range_of(self.records)
+        return self.range == range_of(self.offsets, self.crcs)
 
 
-def range_of(records: Sequence[StoredRecord]) -> Range:
-    """The range that these records (at least one) are."""
-    return Range(
-        first=records[0].offset,
-        end=records[-1].offset + 1,
-        count=len(records),
-        crc=sum(record.crc for record in records),
-    )
+def range_of(offsets: Sequence[int], crcs: Sequence[int]) -> Range:
+    """The range that records (at least one) at these offsets and with these CRCs are."""
+    return Range(first=offsets[0], end=offsets[-1] + 1, count=len(offsets), crc=sum(crcs))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,49 +127,71 @@ class Mark:
 
 @dataclass(slots=True, kw_only=True)
 class PartitionBuffer:
-    """Records of one topic partition that were read and are not stored yet, in order."""
+    """Records of one topic partition that were read and are not stored yet, in order; held as a :class:`Block` holds them."""
 
     topic: str
     partition: int
     repeat: Range | None = None
-    records: list[StoredRecord] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    log_ms: list[int] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+    values: list[bytes] = field(default_factory=list)
     size_bytes: int = 0
 
+    def __len__(self) -> int:
+        return len(self.offsets)
+
     def add(self, record: StoredRecord) -> None:
+        """:meth:`append` of a record."""
+        self.append(record.offset, record.log_ms, record.key, record.value)
+
+    def append(self, offset: int, log_ms: int, key: bytes, value: bytes) -> None:
         """Take the next record; a block begun at a position past this record's is refused by its own order."""
-        if self.records and record.offset <= self.records[-1].offset:
-            raise InvalidInput(
-                f"{self.topic}/{self.partition}: offset {record.offset} came after {self.records[-1].offset}"
-            )
-        self.records.append(record)
-        self.size_bytes += len(record.value)
+        if self.offsets and offset <= self.offsets[-1]:
+            raise InvalidInput(f"{self.topic}/{self.partition}: offset {offset} came after {self.offsets[-1]}")
+        self.offsets.append(offset)
+        self.log_ms.append(log_ms)
+        self.keys.append(key)
+        self.values.append(value)
+        self.size_bytes += len(value)
 
     @property
     def full(self) -> bool:
         """Whether the next block is as large as blocks may be."""
-        return len(self.records) >= MAX_BLOCK_RECORDS or self.size_bytes >= MAX_BLOCK_BYTES
+        return len(self.offsets) >= MAX_BLOCK_RECORDS or self.size_bytes >= MAX_BLOCK_BYTES
 
     def next_block(self) -> Block | None:
         """The block to insert next; None while there is none, or the range to repeat is not read to its end."""
         count = self._repeated() if self.repeat else self._fitting()
-        if not count:
-            return None
-        records = tuple(self.records[:count])
+        return self.block(count) if count else None
+
+    def block(self, count: int) -> Block:
+        """The first records (at least one) as a block: the range to repeat, or else one of its own."""
+        crcs = list(map(crc32, self.values[:count]))
+        offsets = self.offsets[:count]
         return Block(
-            topic=self.topic, partition=self.partition, range=self.repeat or range_of(records), records=records
+            topic=self.topic,
+            partition=self.partition,
+            range=self.repeat or range_of(offsets, crcs),
+            offsets=offsets,
+            log_ms=self.log_ms[:count],
+            keys=self.keys[:count],
+            values=self.values[:count],
+            crcs=crcs,
         )
 
     def stored(self, block: Block) -> None:
         """The store has the block."""
-        del self.records[: len(block.records)]
-        self.size_bytes -= sum(len(record.value) for record in block.records)
+        for column in (self.offsets, self.log_ms, self.keys, self.values):
+            del column[: len(block)]
+        self.size_bytes -= sum(map(len, block.values))
         self.repeat = None
 
     def _repeated(self) -> int:
         """Records of the range to repeat, once the range was read to its end."""
-        if self.repeat is None or not self.records or self.records[-1].offset < self.repeat.end - 1:
+        if self.repeat is None or not self.offsets or self.offsets[-1] < self.repeat.end - 1:
             return 0
-        inside = sum(1 for record in self.records if record.offset < self.repeat.end)
+        inside = bisect_left(self.offsets, self.repeat.end)
         if inside == 0:  # the whole range expired from the log meanwhile: there is nothing left to repeat
             self.repeat = None
             return self._fitting()
@@ -159,14 +199,13 @@ class PartitionBuffer:
 
     def _fitting(self) -> int:
         """Records of the next block: up to a limit, or the end of the month, where the store's partition ends."""
-        count = min(len(self.records), MAX_BLOCK_RECORDS)
-        if count and month_of(self.records[0].log_ms) != month_of(self.records[count - 1].log_ms):
+        count = min(len(self.offsets), MAX_BLOCK_RECORDS)
+        if count and month_of(self.log_ms[0]) != month_of(self.log_ms[count - 1]):
             # Append times never fall within a partition, so the month's end is found by halving.
-            month = month_of(self.records[0].log_ms)
-            count = bisect_right(self.records, month, hi=count, key=lambda record: month_of(record.log_ms))
+            count = bisect_right(self.log_ms, month_of(self.log_ms[0]), hi=count, key=month_of)
         if self.size_bytes <= MAX_BLOCK_BYTES:
             return count
-        sizes = accumulate(len(record.value) for record in self.records[:count])
+        sizes = accumulate(map(len, self.values[:count]))
         return max(1, sum(1 for size in sizes if size <= MAX_BLOCK_BYTES))
 
 

@@ -1,7 +1,8 @@
-"""Columns of history rows, from decoded records straight to Arrow: exact, and without an object per row in between.
+"""Columns of history tables: which fields each holds, and how it is made, exactly, in two ways with one result.
 
-A column says which fields of the record it holds. Market prices and sizes leave their integer mantissa and scale as
-``decimal128(38, 18)`` by 128-bit integer arithmetic on whole columns; amounts come as ``Decimal`` from the decoder.
+``build`` makes it of records that were decoded one by one, ``of`` of decoded columns (:mod:`skeet.projections.column_arrays`).
+Market prices and sizes leave their integer mantissa and scale as ``decimal128(38, 18)`` by 128-bit integer arithmetic on
+whole columns; amounts are decimals on the wire.
 """
 
 from __future__ import annotations
@@ -13,12 +14,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from skeet.core.values import AMOUNT_SCALE
-
-AMOUNT = pa.decimal128(38, AMOUNT_SCALE)
-INSTANT = pa.timestamp("ns", tz="UTC")
+from skeet.projections import column_arrays
+from skeet.projections.column_arrays import AMOUNT, INSTANT, decimals
+from skeet.schemas.columns.columns import Columns
 
 Values = Mapping[str, Any]
 """One decoded record: its fields by name, enumerations as their symbols."""
@@ -26,11 +25,12 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One column of a history table: its name, the record fields it holds, and how to build it from records."""
+    """One column of a history table: its name, the record fields it holds, and how to make it of records or columns."""
 
     name: str
     fields: tuple[str, ...]
     build: Callable[[Sequence[Values]], pa.Array]
+    of: Callable[[Columns], pa.Array]
 
 
 def text(name: str, field: str = "") -> Column:
@@ -40,6 +40,7 @@ def text(name: str, field: str = "") -> Column:
         name=name,
         fields=(field,),
         build=lambda rows: pa.array([row.get(field) or "" for row in rows], pa.string()),
+        of=lambda rows: column_arrays.texts(rows, field),
     )
 
 
@@ -50,6 +51,7 @@ def plain(name: str, arrow_type: pa.DataType, field: str = "", default: Any = No
         name=name,
         fields=(field,),
         build=lambda rows: pa.array([row.get(field, default) for row in rows], arrow_type),
+        of=lambda rows: column_arrays.values(rows, field, arrow_type, default),
     )
 
 
@@ -80,6 +82,7 @@ def instant(name: str, field: str = "") -> Column:
         name=name,
         fields=(field,),
         build=lambda rows: pa.array(np.array([row[field] for row in rows], np.int64)).cast(INSTANT),
+        of=lambda rows: column_arrays.instants(rows, field),
     )
 
 
@@ -90,6 +93,7 @@ def optional_instant(name: str, field: str = "") -> Column:
         name=name,
         fields=(field,),
         build=lambda rows: pa.array([row.get(field) or None for row in rows], pa.int64()).cast(INSTANT),
+        of=lambda rows: column_arrays.optional_instants(rows, field),
     )
 
 
@@ -100,7 +104,12 @@ def scaled(name: str, mantissa: str, scale: str) -> Column:
         mantissas = np.array([row[mantissa] for row in rows], np.int64)
         return decimals(mantissas, np.array([row[scale] for row in rows], np.int64))
 
-    return Column(name=name, fields=(mantissa, scale), build=build)
+    return Column(
+        name=name,
+        fields=(mantissa, scale),
+        build=build,
+        of=lambda rows: column_arrays.scaled(rows, mantissa, scale),
+    )
 
 
 def scaled_list(name: str, mantissas: str, scale: str) -> Column:
@@ -114,7 +123,12 @@ def scaled_list(name: str, mantissas: str, scale: str) -> Column:
         offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
         return pa.ListArray.from_arrays(pa.array(offsets), decimals(flat, scales))
 
-    return Column(name=name, fields=(mantissas, scale), build=build)
+    return Column(
+        name=name,
+        fields=(mantissas, scale),
+        build=build,
+        of=lambda rows: column_arrays.scaled_lists(rows, mantissas, scale),
+    )
 
 
 def nested(name: str, field: str, part: str, arrow_type: pa.DataType) -> Column:
@@ -125,6 +139,7 @@ def nested(name: str, field: str, part: str, arrow_type: pa.DataType) -> Column:
         build=lambda rows: pa.array(
             [[item[part] for item in row.get(field) or ()] for row in rows], pa.list_(arrow_type)
         ),
+        of=lambda rows: column_arrays.nested(rows, field, part, arrow_type),
     )
 
 
@@ -134,32 +149,5 @@ def mapping(name: str, value_type: pa.DataType) -> Column:
         name=name,
         fields=(name,),
         build=lambda rows: pa.array([sorted(row[name].items()) for row in rows], pa.map_(pa.string(), value_type)),
+        of=lambda rows: column_arrays.mappings(rows, name, value_type),
     )
-
-
-def decimals(mantissas: NDArray[np.int64], scales: NDArray[np.int64]) -> pa.Array:
-    """``mantissa × 10^-scale`` as ``decimal128(38, 18)``, exact for every int64 mantissa and scales 0 to 18.
-
-    Raises
-    ------
-    ValueError
-        a scale is outside 0 to 18.
-    """
-    if len(scales) and (scales.min() < 0 or scales.max() > AMOUNT_SCALE):
-        raise ValueError(f"scale {scales.min()} to {scales.max()}; expected 0 to {AMOUNT_SCALE}")
-    factors = np.uint64(10) ** (AMOUNT_SCALE - scales).astype(np.uint64)
-    words = _multiply(mantissas, factors)
-    return pa.Array.from_buffers(AMOUNT, len(mantissas), [None, pa.py_buffer(words.tobytes())])
-
-
-def _multiply(left: NDArray[np.int64], right: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """128-bit products as rows of (low, high) words in two's complement, by schoolbook multiplication of 32-bit halves."""
-    half, mask = np.uint64(32), np.uint64(0xFFFFFFFF)
-    a = left.view(np.uint64)  # a negative number is itself + 2^64, whose surplus is taken out of the high word below
-    a_low, a_high, b_low, b_high = a & mask, a >> half, right & mask, right >> half
-    low, mid_1, mid_2, high = a_low * b_low, a_low * b_high, a_high * b_low, a_high * b_high
-    carry = (low >> half) + (mid_1 & mask) + (mid_2 & mask)
-    words = np.empty((len(left), 2), np.uint64)
-    words[:, 0] = (low & mask) | (carry << half)
-    words[:, 1] = high + (mid_1 >> half) + (mid_2 >> half) + (carry >> half) - np.where(left < 0, right, np.uint64(0))
-    return words

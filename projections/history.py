@@ -12,9 +12,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from skeet.core.commands import SubmitOrder
 from skeet.core.errors import BugError
 from skeet.core.ids import derive_id
 from skeet.core.record import Event, MarketEvent
+from skeet.projections import column_arrays
 from skeet.projections.columns import (
     AMOUNT,
     Column,
@@ -32,6 +34,7 @@ from skeet.projections.columns import (
     small,
     text,
 )
+from skeet.schemas.columns.columns import Columns
 from skeet.streams import topics
 from skeet.streams.topics import TOPICS, Topic
 
@@ -77,6 +80,9 @@ BOOK_UPDATES = (
         name="first_update_id",
         fields=("first_update_id",),
         build=lambda rows: pa.array([row.get("first_update_id", row["last_update_id"]) for row in rows], pa.int64()),
+        of=lambda rows: column_arrays.values(
+            rows, "first_update_id" if "first_update_id" in rows.names else "last_update_id", pa.int64()
+        ),
     ),
     integer("last_update_id"),
     *(scaled_list(f"{side}_prices", f"{side}_prices", "price_scale") for side in ("bid", "ask")),
@@ -116,6 +122,7 @@ COMMANDS = (
             [row.get("order_id") or (row["event_id"] if row["event_type"] == "SubmitOrder" else "") for row in rows],
             pa.string(),
         ),
+        of=lambda rows: column_arrays.texts(rows, "event_id" if rows.event_class is SubmitOrder else "order_id"),
     ),
     *(text(name) for name in ("book_id", "instrument_id", "side", "order_type", "time_in_force")),
     *(flag("post_only"), amount("quantity"), amount("limit_price"), text("code_version"), text("rule")),
@@ -207,3 +214,23 @@ def derived_id(event_class: type[Event], values: Values) -> str:
     """The id of a lean record, which is not in its bytes: of its type and natural key."""
     natural_key: Any = event_class.natural_key  # type: ignore[attr-defined]
     return derive_id(event_class.__name__, *natural_key.fget(SimpleNamespace(**values)))
+
+
+def derived_ids(rows: Columns) -> list[str]:
+    """:func:`derived_id` of each row."""
+    natural_key: Any = rows.event_class.natural_key  # type: ignore[attr-defined]
+    asked = _Asked()
+    natural_key.fget(asked)
+    parts = (column_arrays.python_values(rows, name) for name in asked.names)
+    return [derive_id(rows.event_class.__name__, *key) for key in zip(*parts, strict=True)]
+
+
+class _Asked:
+    """Notes which fields a natural key is made of, in order: a key is nothing but fields."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def __getattr__(self, name: str) -> str:
+        self.names.append(name)
+        return name

@@ -20,7 +20,7 @@ from skeet.projections.clickhouse_store import (
     quoted,
 )
 from skeet.projections.history import TABLE_OF_TOPIC, TABLES
-from skeet.projections.history_rows import inserts_of
+from skeet.projections.history_columns import BlockReader
 from skeet.schemas.codec import Codec
 from skeet.streams.kafka import consumer
 from skeet.streams.ranges import watermarks
@@ -56,22 +56,22 @@ def fill(settings: Settings, codec: Codec, store: HistoryStore, progress: Progre
     prefix = settings.kafka.topic_prefix
     partitions = partitions_of(settings, [table.topic for table in TABLES])
     total = _log_size(settings, partitions)
+    reader = BlockReader(codec)
     buffers = {(t, p): PartitionBuffer(topic=t.removeprefix(prefix), partition=p) for t, p in partitions}
     starts = {partition: start for partition, (start, _) in watermarks(settings, partitions).items()}
     for manifest, record in archived_before(settings, starts):
         buffer = buffers[prefix + manifest.topic, manifest.partition]
         buffer.add(record)
         if buffer.full:
-            _drain(buffer, codec, store)
+            _drain(buffer, reader, store)
     for done, message in enumerate(messages_until_end(settings, partitions, starts), start=1):
         buffer = buffers[message.topic(), message.partition()]
-        _, log_ms = message.timestamp()
-        buffer.add(StoredRecord(message.offset(), log_ms, message.key() or b"", message.value() or b""))
+        buffer.append(message.offset(), message.timestamp()[1], message.key() or b"", message.value() or b"")
         if buffer.full:
-            _drain(buffer, codec, store)
+            _drain(buffer, reader, store)
             progress(done, total)
     for buffer in buffers.values():
-        _drain(buffer, codec, store)
+        _drain(buffer, reader, store)
     moved = [place for place, (start, _) in watermarks(settings, partitions).items() if start > starts[place]]
     if moved:
         raise InfrastructureError(f"records left {moved} while they were copied; run the rebuild again")
@@ -169,9 +169,9 @@ def finish_interrupted_replacement(settings: Settings) -> None:
         store.close()
 
 
-def _drain(buffer: PartitionBuffer, codec: Codec, store: HistoryStore) -> None:
+def _drain(buffer: PartitionBuffer, reader: BlockReader, store: HistoryStore) -> None:
     while block := buffer.next_block():
-        for insert in inserts_of(block, codec)[0]:
+        for insert in reader.inserts_of(block)[0]:
             store.insert(insert.table, insert.rows, block.token)
         buffer.stored(block)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from skeet.core.errors import InvalidInput
 from skeet.projections.blocks import Block, StoredRecord
-from skeet.projections.columns import Column, Values
 from skeet.projections.history import TABLE_OF_TOPIC, UNREADABLE, HistoryTable, derived_id
 from skeet.schemas.codec import Codec
 
@@ -38,42 +38,65 @@ class Unreadable:
 def inserts_of(block: Block, codec: Codec) -> tuple[list[Insert], list[Unreadable]]:
     """What the block inserts: rows of its topic's table, then rows of ``unreadable_records``; and which those are."""
     table = TABLE_OF_TOPIC[block.topic]
-    read: list[StoredRecord] = []
+    try:
+        rows, unreadable = rows_of(block, range(len(block)), table, codec)
+    except UNFIT:
+        return row_by_row(block, codec)
+    return with_unreadable(block, table, [rows], unreadable), unreadable
+
+
+def rows_of(
+    block: Block, numbers: Iterable[int], table: HistoryTable, codec: Codec
+) -> tuple[pa.Table, list[Unreadable]]:
+    """Rows of the block's records with these numbers, decoded one by one, and those that cannot be.
+
+    Raises
+    ------
+    UNFIT
+        a value fits no column.
+    """
+    read: list[int] = []
     values: list[dict[str, Any]] = []
     unreadable: list[Unreadable] = []
-    for record in block.records:
+    for number in numbers:
         try:
-            values.append(_values(codec, table, record))
-            read.append(record)
+            values.append(_values(codec, table, block.values[number]))
+            read.append(number)
         except InvalidInput as error:
-            unreadable.append(Unreadable(record=record, cause=str(error)))
-    try:
-        inserts = [Insert(table=table.name, rows=_rows(block, read, values, table.columns))] if read else []
-    except UNFIT:
-        return _row_by_row(block, codec)
+            unreadable.append(Unreadable(record=block.record(number), cause=str(error)))
+    arrays = positions(block, read)
+    arrays.update((column.name, column.build(values)) for column in table.columns)
+    return pa.table(arrays), unreadable
+
+
+def with_unreadable(
+    block: Block, table: HistoryTable, parts: list[pa.Table], unreadable: Sequence[Unreadable]
+) -> list[Insert]:
+    """The inserts of these rows, each as one: a block is all or nothing."""
+    rows = pa.concat_tables(parts).combine_chunks() if len(parts) > 1 else parts[0]
+    inserts = [Insert(table=table.name, rows=rows)] if rows.num_rows else []
     if unreadable:
         inserts.append(Insert(table=UNREADABLE, rows=_unreadable_rows(block, unreadable)))
-    return inserts, unreadable
+    return inserts
 
 
-def _row_by_row(block: Block, codec: Codec) -> tuple[list[Insert], list[Unreadable]]:
+def row_by_row(block: Block, codec: Codec) -> tuple[list[Insert], list[Unreadable]]:
     """A block of which one readable record fits no column (a scale beyond 18 places): find it, keep the rest."""
     table = TABLE_OF_TOPIC[block.topic]
-    good: list[pa.Table] = []
+    good: list[pa.Table] = [rows_of(block, (), table, codec)[0]]
     unreadable: list[Unreadable] = []
-    for record in block.records:
+    for number in range(len(block)):
         try:
-            good.append(_rows(block, [record], [_values(codec, table, record)], table.columns))
-        except (InvalidInput, *UNFIT) as error:
-            unreadable.append(Unreadable(record=record, cause=f"{type(error).__name__}: {error}"))
-    inserts = [Insert(table=table.name, rows=pa.concat_tables(good).combine_chunks())] if good else []
-    if unreadable:
-        inserts.append(Insert(table=UNREADABLE, rows=_unreadable_rows(block, unreadable)))
-    return inserts, unreadable
+            rows, found = rows_of(block, (number,), table, codec)
+            good.append(rows)
+            unreadable += found
+        except UNFIT as error:
+            unreadable.append(Unreadable(record=block.record(number), cause=f"{type(error).__name__}: {error}"))
+    return with_unreadable(block, table, good, unreadable), unreadable
 
 
-def _values(codec: Codec, table: HistoryTable, record: StoredRecord) -> dict[str, Any]:
-    event_class, values = codec.decode_values(record.value)
+def _values(codec: Codec, table: HistoryTable, record: bytes) -> dict[str, Any]:
+    event_class, values = codec.decode_values(record)
     if event_class not in table.topic.events:
         raise InvalidInput(f"{event_class.__name__} does not belong into {table.topic.name}")
     if table.derives_id:
@@ -82,27 +105,22 @@ def _values(codec: Codec, table: HistoryTable, record: StoredRecord) -> dict[str
     return values
 
 
-def _rows(
-    block: Block, records: Sequence[StoredRecord], values: Sequence[Values], columns: Sequence[Column]
-) -> pa.Table:
-    arrays = _positions(block.partition, records)
-    arrays.update((column.name, column.build(values)) for column in columns)
-    return pa.table(arrays)
-
-
-def _positions(partition: int, records: Sequence[StoredRecord]) -> dict[str, pa.Array]:
+def positions(block: Block, numbers: Sequence[int] | NDArray[np.int64]) -> dict[str, pa.Array]:
+    """Where the block's records with these numbers stand in the log, as every table begins."""
+    held = ((block.offsets, np.uint64), (block.log_ms, np.int64), (block.crcs, np.uint32))
+    chosen = np.asarray(numbers, np.int64)
+    offsets, log_ms, crcs = (pa.array(np.array(column, dtype)[chosen]) for column, dtype in held)
     return {
-        "log_partition": pa.array(np.full(len(records), partition, np.uint16)),
-        "log_offset": pa.array(np.array([record.offset for record in records], np.uint64)),
-        "log_ts": pa.array(np.array([record.log_ms for record in records], np.int64)).cast(
-            pa.timestamp("ms", tz="UTC")
-        ),
-        "record_crc": pa.array(np.array([record.crc for record in records], np.uint32)),
+        "log_partition": pa.array(np.full(len(chosen), block.partition, np.uint16)),
+        "log_offset": offsets,
+        "log_ts": log_ms.cast(pa.timestamp("ms", tz="UTC")),
+        "record_crc": crcs,
     }
 
 
 def _unreadable_rows(block: Block, unreadable: Sequence[Unreadable]) -> pa.Table:
-    arrays = _positions(block.partition, [entry.record for entry in unreadable])
+    numbers = {offset: number for number, offset in enumerate(block.offsets)}
+    arrays = positions(block, [numbers[entry.record.offset] for entry in unreadable])
     arrays["log_topic"] = pa.array([block.topic] * len(unreadable), pa.string())
     arrays["record_key"] = pa.array([entry.record.key for entry in unreadable], pa.binary())
     arrays["record_value"] = pa.array([entry.record.value for entry in unreadable], pa.binary())

@@ -18,11 +18,12 @@ from skeet.core.record import TopicPosition
 from skeet.core.values import NS_PER_MS
 from skeet.health import HEALTH
 from skeet.process import StopSignal, logger
-from skeet.projections.blocks import Block, Mark, PartitionBuffer, StoredRecord
+from skeet.projections.blocks import Block, Mark, PartitionBuffer
 from skeet.projections.clickhouse_store import HistoryStore
 from skeet.projections.history import TABLES
+from skeet.projections.history_columns import BlockReader
 from skeet.projections.history_rebuild import replace, replacement_waits
-from skeet.projections.history_rows import Unreadable, inserts_of
+from skeet.projections.history_rows import Unreadable
 from skeet.projections.messages import note_ends, without_passing_errors
 from skeet.projections.sessions import ProjectionAge
 from skeet.schemas.codec import Codec
@@ -79,6 +80,7 @@ class HistorySession:
         self._on_ready = on_ready
         self._settings = settings
         self._codec = codec
+        self._reader = BlockReader(codec)
         self._store = store
         self._store_id = store.migrate()
         self._prefix = settings.kafka.topic_prefix
@@ -142,8 +144,7 @@ class HistorySession:
                     reach(CLICKHOUSE_IN_INSERT)
                 self._insert(block)
                 self._buffers[block.topic, block.partition].stored(block)
-                if block.records:
-                    self._age.stored(block.records[-1].log_ms * NS_PER_MS)
+                self._age.stored(block.log_ms[-1] * NS_PER_MS)
             reach(CLICKHOUSE_AFTER_INSERT)
             self._commit((block, block.range.end, Mark(store_id=self._store_id)) for block in blocks)
             reach(CLICKHOUSE_AFTER_CHECKPOINT)
@@ -152,7 +153,7 @@ class HistorySession:
     def _insert(self, block: Block) -> None:
         if not block.is_whole:
             log.error("a range to repeat is not what it was: records expired meanwhile", block=block.token)
-        inserts, unreadable = inserts_of(block, self._codec)
+        inserts, unreadable = self._reader.inserts_of(block)
         for insert in inserts:
             self._store.insert(insert.table, insert.rows, block.token)
         if unreadable:
@@ -187,8 +188,7 @@ class HistorySession:
             buffer = self._buffers.get((name.removeprefix(self._prefix), partition))
             if buffer is None:
                 continue  # of a partition that was taken away while its records stood in the queue
-            _, log_ms = message.timestamp()
-            buffer.add(StoredRecord(message.offset(), log_ms, message.key() or b"", message.value() or b""))
+            buffer.append(message.offset(), message.timestamp()[1], message.key() or b"", message.value() or b"")
             self._oldest_s = self._oldest_s or time.monotonic()
 
     def _due(self) -> bool:
@@ -199,7 +199,7 @@ class HistorySession:
             time.monotonic() - self._oldest_s >= FLUSH_AFTER_S
             or any(buffer.full for buffer in buffers)
             or sum(buffer.size_bytes for buffer in buffers) > MAX_HELD_BYTES
-            or sum(len(buffer.records) for buffer in buffers) > MAX_HELD_RECORDS
+            or sum(map(len, buffers)) > MAX_HELD_RECORDS
         )
 
     def _assigned(self, client: Consumer, partitions: list[TopicPartition]) -> None:

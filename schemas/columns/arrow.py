@@ -26,6 +26,17 @@ def arrow_of(rows: Rows) -> Any:
     return pa.RecordBatch.from_arrays([_array(rows, rows.field(name)) for name in rows.names], names=list(rows.names))
 
 
+def arrow_column(rows: Rows, name: str) -> Any:
+    """One column of :func:`arrow_of`.
+
+    Raises
+    ------
+    InvalidInput
+        there is none of this name.
+    """
+    return _array(rows, rows.field(name))
+
+
 def _array(rows: Rows, field: Field) -> Any:
     present = rows.present(field.name) if field.optional else None
     match field.kind:

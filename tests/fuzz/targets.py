@@ -52,7 +52,7 @@ from skeet.core.values import (
     exact_arithmetic,
 )
 from skeet.local import clickhouse_protocol, registry_state
-from skeet.projections.blocks import Block, Mark, StoredRecord, range_of
+from skeet.projections.blocks import Block, Mark, StoredRecord
 from skeet.projections.history_rows import inserts_of
 from skeet.schemas.avro import is_lean
 from skeet.schemas.catalogue import COMMANDS, CONTROL, EVENTS, REPORTS, committed_schema
@@ -191,7 +191,7 @@ def run_door(given: tuple[Topic, bytes, bytes, int]) -> None:
 def run_history(given: tuple[Topic, bytes]) -> None:
     topic, value = given
     record = StoredRecord(offset=3, log_ms=NOW // 1_000_000, key=b"k", value=value)
-    block = Block(topic=topic.name, partition=0, range=range_of([record]), records=(record,))
+    block = Block.of(topic.name, 0, [record])
     inserts, unreadable = inserts_of(block, CODEC)
     assert sum(insert.rows.num_rows for insert in inserts) == 1, "every record is a row, of its table or unreadable"
     assert len(unreadable) <= 1

@@ -22,7 +22,7 @@ from skeet.core.account import decide, stamp
 from skeet.core.errors import InvalidInput
 from skeet.core.record import Record, TopicPosition
 from skeet.core.values import exact_arithmetic
-from skeet.projections.blocks import Block, StoredRecord, range_of
+from skeet.projections.blocks import Block, StoredRecord
 from skeet.projections.history_rows import inserts_of
 from skeet.schemas.catalogue import EVENTS
 from skeet.schemas.codec import Codec
@@ -92,7 +92,7 @@ def test_a_row_is_turned_away_kept_or_decided_as_the_table_says(case: Case) -> N
 
 def _is_unreadable(raw: RawRecord) -> bool:
     stored = StoredRecord(offset=raw.at.offset, log_ms=NOW // 1_000_000, key=raw.key, value=raw.value)
-    block = Block(topic=raw.at.topic, partition=raw.at.partition, range=range_of([stored]), records=(stored,))
+    block = Block.of(raw.at.topic, raw.at.partition, [stored])
     inserts, unreadable = inserts_of(block, CODEC)
     assert sum(insert.rows.num_rows for insert in inserts) == 1
     return bool(unreadable)

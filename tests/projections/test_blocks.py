@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from skeet.core.errors import InvalidInput
 from skeet.core.values import from_mantissa
 from skeet.projections.blocks import MAX_BLOCK_RECORDS, Mark, PartitionBuffer, Range, StoredRecord, month_of
-from skeet.projections.columns import decimals
+from skeet.projections.column_arrays import decimals
 from skeet.projections.migrations import migrations_of, pending, split_statements
 
 JANUARY = int(datetime(2026, 1, 31, 23, 59, 59, tzinfo=UTC).timestamp() * 1000)
@@ -51,7 +51,7 @@ def test_a_block_ends_with_the_month_of_the_append_time() -> None:
     held = buffer(record(1), record(2), record(3, FEBRUARY), record(4, FEBRUARY))
     first = held.next_block()
     assert first is not None
-    assert [r.offset for r in first.records] == [1, 2]
+    assert first.offsets == [1, 2]
     held.stored(first)
     second = held.next_block()
     assert second is not None
@@ -61,14 +61,14 @@ def test_a_block_ends_with_the_month_of_the_append_time() -> None:
 def test_a_block_is_never_larger_than_its_limit() -> None:
     block = buffer(*(record(offset) for offset in range(MAX_BLOCK_RECORDS + 5))).next_block()
     assert block is not None
-    assert len(block.records) == MAX_BLOCK_RECORDS
+    assert len(block) == MAX_BLOCK_RECORDS
 
 
 def test_a_record_larger_than_a_block_is_a_block_of_its_own() -> None:
     huge = b"x" * (17 * 1024 * 1024)
     block = buffer(record(1, value=huge), record(2)).next_block()
     assert block is not None
-    assert len(block.records) == 1
+    assert len(block) == 1
 
 
 def test_a_range_to_repeat_waits_until_it_is_read_whole_and_keeps_its_token() -> None:
@@ -80,7 +80,7 @@ def test_a_range_to_repeat_waits_until_it_is_read_whole_and_keeps_its_token() ->
     again.add(record(10))
     repeated = again.next_block()
     assert repeated is not None
-    assert (repeated.token, repeated.records, repeated.is_whole) == (original.token, original.records, True)
+    assert (repeated.token, repeated.values, repeated.is_whole) == (original.token, original.values, True)
 
 
 def test_a_range_of_which_records_expired_is_repeated_under_its_token_and_known_to_differ() -> None:
