@@ -6,7 +6,7 @@ The same calls against the embedded engine and a real server. Names of databases
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -101,13 +101,11 @@ class HistoryStore:
             for statement in migration.statements:
                 # A start that died half-way through a file finds its tables and goes on.
                 self.command(statement.replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ", 1))
-            with translated(self._url):
-                self._client.insert(
-                    "schema_migrations",
-                    [[migration.version, migration.name, migration.checksum]],
-                    column_names=["version", "name", "checksum"],
-                    database=self.database,
-                )
+            self.insert_rows(
+                "schema_migrations",
+                [[migration.version, migration.name, migration.checksum]],
+                ["version", "name", "checksum"],
+            )
         for statement in statements_of("clickhouse", "views.sql"):
             self.command(statement)
         return self.store_id()
@@ -129,6 +127,11 @@ class HistoryStore:
                 database=self.database,
                 settings={"insert_deduplication_token": token, "insert_deduplicate": 1, "async_insert": 0},
             )
+
+    def insert_rows(self, table: str, rows: Sequence[Sequence[Any]], columns: Sequence[str]) -> None:
+        """Insert rows of Python values, without a token: slow, for measurements and single rows."""
+        with translated(self._url):
+            self._client.insert(table, rows, column_names=columns, database=self.database)
 
     def next_offsets(self) -> dict[tuple[str, int], int]:
         """Per topic (without prefix) and partition: one past the last record held. Blocks are whole, so nothing is

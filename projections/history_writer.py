@@ -75,12 +75,17 @@ class HistorySession:
     """One membership in the consumer group. Not thread-safe."""
 
     def __init__(
-        self, settings: Settings, codec: Codec, store: HistoryStore, on_ready: Callable[[], None] = lambda: None
+        self,
+        settings: Settings,
+        codec: Codec,
+        store: HistoryStore,
+        on_ready: Callable[[], None] = lambda: None,
+        reader: BlockReader | None = None,
     ) -> None:
         self._on_ready = on_ready
         self._settings = settings
         self._codec = codec
-        self._reader = BlockReader(codec)
+        self._reader = reader or BlockReader(codec)
         self._store = store
         self._store_id = store.migrate()
         self._prefix = settings.kafka.topic_prefix
