@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skeet.core.errors import InfrastructureError, InvalidInput
-from skeet.projections.blocks import StoredRecord
+from skeet.projections.records import StoredRecord
 from skeet.streams.crash_points import ARCHIVE_BEFORE_MANIFEST, reach
 
 FORMAT = 1

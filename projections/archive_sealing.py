@@ -20,7 +20,7 @@ from skeet.core.retention import Place, SealedRange, expirable, to_expire
 from skeet.health import HEALTH
 from skeet.process import logger
 from skeet.projections.archive_files import Manifest, Proof, difference, manifests, write_manifest, write_segment
-from skeet.projections.blocks import StoredRecord
+from skeet.projections.records import StoredRecord
 from skeet.projections.clickhouse_store import HistoryStore
 from skeet.projections.history import TABLE_OF_TOPIC, UNREADABLE
 from skeet.streams.access import BUDGETED

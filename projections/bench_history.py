@@ -31,7 +31,7 @@ from skeet.process import StopSignal
 from skeet.projections.blocks import MAX_BLOCK_RECORDS
 from skeet.projections.clickhouse_store import HistoryStore
 from skeet.projections.history_columns import COLUMNS_FROM, BlockReader
-from skeet.projections.history_writer import FETCH_BYTES, POLL_RECORDS, POLL_S, HistorySession
+from skeet.projections.history_writer import FETCH_BYTES, POLL_S, HistorySession
 from skeet.projections.messages import without_passing_errors
 from skeet.schemas.catalogue import committed_schema
 from skeet.schemas.codec import HEADER, numbered_codec
@@ -42,6 +42,9 @@ COLUMNS = (
     *("log_partition", "log_offset", "log_ts", "record_crc", "instrument_id", "ts_event", "ts_init", "trade_id"),
     *("price", "size", "price_scale", "size_scale", "aggressor_side", "backfilled"),
 )
+
+
+POLL_RECORDS = 5_000
 
 
 class Clock:

@@ -8,33 +8,19 @@ the store drops if it has it. Pure: no client is touched here.
 from __future__ import annotations
 
 import json
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import accumulate
-from zlib import crc32
+
+import numpy as np
 
 from skeet.core.errors import InvalidInput
+from skeet.projections.records import Records, StoredRecord
 
 MAX_BLOCK_RECORDS = 20_000
 MAX_BLOCK_BYTES = 16 * 1024 * 1024
 """A block is one part in the store: large enough for its speed, small enough to be held twice in memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRecord:
-    """A record as Kafka holds it. ``log_ms`` is the append time in ms; topics stand without their prefix."""
-
-    offset: int
-    log_ms: int
-    key: bytes
-    value: bytes
-
-    @property
-    def crc(self) -> int:
-        """CRC-32 of the value: what count and checksum comparisons between log and store are made of."""
-        return crc32(self.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,35 +35,21 @@ class Range:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """Records of one topic partition that are inserted together, as ``range`` (which a restart takes from the mark).
-
-    They are held as columns (an object for each would cost more than all that is done with it): offsets, append times,
-    keys, values and the values' CRCs, of equal lengths and in order.
-    """
+    """Records of one topic partition that are inserted together, as ``range`` (which a restart takes from the mark)."""
 
     topic: str
     partition: int
     range: Range
-    offsets: Sequence[int]
-    log_ms: Sequence[int]
-    keys: Sequence[bytes]
-    values: Sequence[bytes]
-    crcs: Sequence[int]
+    records: Records
 
     @classmethod
     def of(cls, topic: str, partition: int, records: Sequence[StoredRecord]) -> Block:
         """The block of these records (at least one)."""
-        buffer = PartitionBuffer(topic=topic, partition=partition)
-        for record in records:
-            buffer.add(record)
-        return buffer.block(len(records))
+        held = Records.of(records)
+        return cls(topic=topic, partition=partition, range=range_of(held), records=held)
 
     def __len__(self) -> int:
-        return len(self.offsets)
-
-    def record(self, number: int) -> StoredRecord:
-        """One of the records."""
-        return StoredRecord(self.offsets[number], self.log_ms[number], self.keys[number], self.values[number])
+        return len(self.records)
 
     @property
     def token(self) -> str:
@@ -87,12 +59,17 @@ class Block:
     @property
     def is_whole(self) -> bool:
         """Whether the records are those the range was made of; not, when some expired before a repetition."""
-        return self.range == range_of(self.offsets, self.crcs)
+        return self.range == range_of(self.records)
 
 
-def range_of(offsets: Sequence[int], crcs: Sequence[int]) -> Range:
-    """The range that records (at least one) at these offsets and with these CRCs are."""
-    return Range(first=offsets[0], end=offsets[-1] + 1, count=len(offsets), crc=sum(crcs))
+def range_of(records: Records) -> Range:
+    """The range that these records (at least one) are."""
+    return Range(
+        first=int(records.offsets[0]),
+        end=int(records.offsets[-1]) + 1,
+        count=len(records),
+        crc=int(records.crcs.sum(dtype=np.int64)),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,86 +104,94 @@ class Mark:
 
 @dataclass(slots=True, kw_only=True)
 class PartitionBuffer:
-    """Records of one topic partition that were read and are not stored yet, in order; held as a :class:`Block` holds them."""
+    """Records of one topic partition that were read and are not stored yet, in order."""
 
     topic: str
     partition: int
     repeat: Range | None = None
-    offsets: list[int] = field(default_factory=list)
-    log_ms: list[int] = field(default_factory=list)
-    keys: list[bytes] = field(default_factory=list)
-    values: list[bytes] = field(default_factory=list)
     size_bytes: int = 0
+    _parts: list[Records] = field(default_factory=list)
+    _single: list[StoredRecord] = field(default_factory=list)
+    _count: int = 0
+    _last: int = -1
 
     def __len__(self) -> int:
-        return len(self.offsets)
+        return self._count
 
     def add(self, record: StoredRecord) -> None:
-        """:meth:`append` of a record."""
-        self.append(record.offset, record.log_ms, record.key, record.value)
+        """Take one more record; a block begun at a position past this record's is refused by its own order."""
+        self._follow(record.offset, record.offset, 1, len(record.value))
+        self._single.append(record)
 
-    def append(self, offset: int, log_ms: int, key: bytes, value: bytes) -> None:
-        """Take the next record; a block begun at a position past this record's is refused by its own order."""
-        if self.offsets and offset <= self.offsets[-1]:
-            raise InvalidInput(f"{self.topic}/{self.partition}: offset {offset} came after {self.offsets[-1]}")
-        self.offsets.append(offset)
-        self.log_ms.append(log_ms)
-        self.keys.append(key)
-        self.values.append(value)
-        self.size_bytes += len(value)
+    def take(self, records: Records) -> None:
+        """Take the next records, all or none."""
+        if len(records):
+            self._follow(int(records.offsets[0]), int(records.offsets[-1]), len(records), records.size_bytes)
+            self._collect()
+            self._parts.append(records)
+
+    def _follow(self, first: int, last: int, count: int, size: int) -> None:
+        if first <= self._last:
+            raise InvalidInput(f"{self.topic}/{self.partition}: offset {first} came after {self._last}")
+        self._last = last
+        self._count += count
+        self.size_bytes += size
+
+    def _collect(self) -> None:
+        if self._single:
+            self._parts.append(Records.of(self._single))
+            self._single = []
 
     @property
     def full(self) -> bool:
         """Whether the next block is as large as blocks may be."""
-        return len(self.offsets) >= MAX_BLOCK_RECORDS or self.size_bytes >= MAX_BLOCK_BYTES
+        return self._count >= MAX_BLOCK_RECORDS or self.size_bytes >= MAX_BLOCK_BYTES
 
     def next_block(self) -> Block | None:
         """The block to insert next; None while there is none, or the range to repeat is not read to its end."""
-        count = self._repeated() if self.repeat else self._fitting()
-        return self.block(count) if count else None
-
-    def block(self, count: int) -> Block:
-        """The first records (at least one) as a block: the range to repeat, or else one of its own."""
-        crcs = list(map(crc32, self.values[:count]))
-        offsets = self.offsets[:count]
+        self._collect()
+        if not self._parts:
+            return None
+        held = Records.joined(self._parts)
+        self._parts = [held]
+        count = self._repeated(held) if self.repeat else self._fitting(held)
+        if not count:
+            return None
+        records = held.part(0, count)
         return Block(
-            topic=self.topic,
-            partition=self.partition,
-            range=self.repeat or range_of(offsets, crcs),
-            offsets=offsets,
-            log_ms=self.log_ms[:count],
-            keys=self.keys[:count],
-            values=self.values[:count],
-            crcs=crcs,
+            topic=self.topic, partition=self.partition, range=self.repeat or range_of(records), records=records
         )
 
     def stored(self, block: Block) -> None:
         """The store has the block."""
-        for column in (self.offsets, self.log_ms, self.keys, self.values):
-            del column[: len(block)]
-        self.size_bytes -= sum(map(len, block.values))
+        self._collect()
+        held = Records.joined(self._parts)
+        self._parts = [held.part(len(block))] if len(held) > len(block) else []
+        self._count -= len(block)
+        self.size_bytes -= block.records.size_bytes
         self.repeat = None
 
-    def _repeated(self) -> int:
+    def _repeated(self, held: Records) -> int:
         """Records of the range to repeat, once the range was read to its end."""
-        if self.repeat is None or not self.offsets or self.offsets[-1] < self.repeat.end - 1:
+        if self.repeat is None or self._last < self.repeat.end - 1:
             return 0
-        inside = bisect_left(self.offsets, self.repeat.end)
+        inside = int(np.searchsorted(held.offsets, self.repeat.end))
         if inside == 0:  # the whole range expired from the log meanwhile: there is nothing left to repeat
             self.repeat = None
-            return self._fitting()
+            return self._fitting(held)
         return inside
 
-    def _fitting(self) -> int:
+    def _fitting(self, held: Records) -> int:
         """Records of the next block: up to a limit, or the end of the month, where the store's partition ends."""
-        count = min(len(self.offsets), MAX_BLOCK_RECORDS)
-        if count and month_of(self.log_ms[0]) != month_of(self.log_ms[count - 1]):
+        count = min(len(held), MAX_BLOCK_RECORDS)
+        month = month_of(int(held.log_ms[0]))
+        if month_of(int(held.log_ms[count - 1])) != month:
             # Append times never fall within a partition, so the month's end is found by halving.
-            count = bisect_right(self.log_ms, month_of(self.log_ms[0]), hi=count, key=month_of)
+            count = bisect_right(held.log_ms, month, hi=count, key=lambda ms: month_of(int(ms)))
         if self.size_bytes <= MAX_BLOCK_BYTES:
             return count
-        sizes = accumulate(map(len, self.values[:count]))
-        return max(1, sum(1 for size in sizes if size <= MAX_BLOCK_BYTES))
+        sizes = np.cumsum(np.maximum(held.value_lengths[:count], 0))
+        return max(1, int(np.searchsorted(sizes, MAX_BLOCK_BYTES, side="right")))
 
 
 def month_of(log_ms: int) -> tuple[int, int]:

@@ -58,8 +58,9 @@ class BlockReader:
 
     def _by_columns(self, block: Block) -> tuple[list[Insert], list[Unreadable]]:
         table = TABLE_OF_TOPIC[block.topic]
-        lengths = np.fromiter(map(len, block.values), np.int64, len(block))
-        batch = self._decoder(table).decode(b"".join(block.values), np.cumsum(lengths) - lengths, lengths)
+        held = block.records
+        starts, lengths = np.ascontiguousarray(held.value_starts), np.ascontiguousarray(held.value_lengths)
+        batch = self._decoder(table).decode(held.raw, starts, lengths)
         parts = [_rows(block, table, columns) for columns in batch.columns.values()]
         unreadable: list[Unreadable] = []
         if batch.refused or not parts:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from skeet.config import Settings
 from skeet.core.errors import InfrastructureError, InvalidInput
 from skeet.projections.archive_files import Manifest, difference, manifests, read_segment
-from skeet.projections.blocks import PartitionBuffer, StoredRecord
+from skeet.projections.blocks import PartitionBuffer
 from skeet.projections.clickhouse_store import (
     REBUILD_SUFFIX,
     REPLACED_SUFFIX,
@@ -21,6 +21,7 @@ from skeet.projections.clickhouse_store import (
 )
 from skeet.projections.history import TABLE_OF_TOPIC, TABLES
 from skeet.projections.history_columns import BlockReader
+from skeet.projections.records import StoredRecord
 from skeet.schemas.codec import Codec
 from skeet.streams.kafka import consumer
 from skeet.streams.ranges import watermarks
@@ -66,7 +67,8 @@ def fill(settings: Settings, codec: Codec, store: HistoryStore, progress: Progre
             _drain(buffer, reader, store)
     for done, message in enumerate(messages_until_end(settings, partitions, starts), start=1):
         buffer = buffers[message.topic(), message.partition()]
-        buffer.append(message.offset(), message.timestamp()[1], message.key() or b"", message.value() or b"")
+        _, log_ms = message.timestamp()
+        buffer.add(StoredRecord(message.offset(), log_ms, message.key() or b"", message.value() or b""))
         if buffer.full:
             _drain(buffer, reader, store)
             progress(done, total)

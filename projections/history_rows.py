@@ -11,8 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from skeet.core.errors import InvalidInput
-from skeet.projections.blocks import Block, StoredRecord
+from skeet.projections.blocks import Block
 from skeet.projections.history import TABLE_OF_TOPIC, UNREADABLE, HistoryTable, derived_id
+from skeet.projections.records import StoredRecord
 from skeet.schemas.codec import Codec
 
 UNFIT = (ValueError, KeyError, TypeError, ArithmeticError, pa.ArrowException)
@@ -60,10 +61,10 @@ def rows_of(
     unreadable: list[Unreadable] = []
     for number in numbers:
         try:
-            values.append(_values(codec, table, block.values[number]))
+            values.append(_values(codec, table, block.records.value(number)))
             read.append(number)
         except InvalidInput as error:
-            unreadable.append(Unreadable(record=block.record(number), cause=str(error)))
+            unreadable.append(Unreadable(record=block.records.record(number), cause=str(error)))
     arrays = positions(block, read)
     arrays.update((column.name, column.build(values)) for column in table.columns)
     return pa.table(arrays), unreadable
@@ -91,7 +92,7 @@ def row_by_row(block: Block, codec: Codec) -> tuple[list[Insert], list[Unreadabl
             good.append(rows)
             unreadable += found
         except UNFIT as error:
-            unreadable.append(Unreadable(record=block.record(number), cause=f"{type(error).__name__}: {error}"))
+            unreadable.append(Unreadable(record=block.records.record(number), cause=f"{type(error).__name__}: {error}"))
     return with_unreadable(block, table, good, unreadable), unreadable
 
 
@@ -107,20 +108,18 @@ def _values(codec: Codec, table: HistoryTable, record: bytes) -> dict[str, Any]:
 
 def positions(block: Block, numbers: Sequence[int] | NDArray[np.int64]) -> dict[str, pa.Array]:
     """Where the block's records with these numbers stand in the log, as every table begins."""
-    held = ((block.offsets, np.uint64), (block.log_ms, np.int64), (block.crcs, np.uint32))
     chosen = np.asarray(numbers, np.int64)
-    offsets, log_ms, crcs = (pa.array(np.array(column, dtype)[chosen]) for column, dtype in held)
+    log_ms = pa.array(block.records.log_ms[chosen])
     return {
         "log_partition": pa.array(np.full(len(chosen), block.partition, np.uint16)),
-        "log_offset": offsets,
+        "log_offset": pa.array(block.records.offsets[chosen].view(np.uint64)),
         "log_ts": log_ms.cast(pa.timestamp("ms", tz="UTC")),
-        "record_crc": crcs,
+        "record_crc": pa.array(block.records.crcs[chosen]),
     }
 
 
 def _unreadable_rows(block: Block, unreadable: Sequence[Unreadable]) -> pa.Table:
-    numbers = {offset: number for number, offset in enumerate(block.offsets)}
-    arrays = positions(block, [numbers[entry.record.offset] for entry in unreadable])
+    arrays = positions(block, np.searchsorted(block.records.offsets, [entry.record.offset for entry in unreadable]))
     arrays["log_topic"] = pa.array([block.topic] * len(unreadable), pa.string())
     arrays["record_key"] = pa.array([entry.record.key for entry in unreadable], pa.binary())
     arrays["record_value"] = pa.array([entry.record.value for entry in unreadable], pa.binary())

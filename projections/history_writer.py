@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
-
 from skeet.config import Settings
 from skeet.core.errors import InfrastructureError
 from skeet.core.record import TopicPosition
@@ -24,10 +22,12 @@ from skeet.projections.history import TABLES
 from skeet.projections.history_columns import BlockReader
 from skeet.projections.history_rebuild import replace, replacement_waits
 from skeet.projections.history_rows import Unreadable
-from skeet.projections.messages import note_ends, without_passing_errors
+from skeet.projections.records import Records
 from skeet.projections.sessions import ProjectionAge
 from skeet.schemas.codec import Codec
-from skeet.streams.catching_up import ClientEnds, Progress
+from skeet.streams.batches.chunk import Chunk
+from skeet.streams.batches.client import ChunkClient
+from skeet.streams.catching_up import Partition, Progress
 from skeet.streams.crash_points import (
     CLICKHOUSE_AFTER_CHECKPOINT,
     CLICKHOUSE_AFTER_INSERT,
@@ -37,12 +37,11 @@ from skeet.streams.crash_points import (
 )
 from skeet.streams.door import RawRecord, dead_letter
 from skeet.streams.hang_guard import HangGuard
-from skeet.streams.kafka import consumer, group_name, producer
+from skeet.streams.kafka import group_name, producer
 from skeet.streams.publishing import Publisher
 from skeet.streams.topics import topic_name
 
 GROUP = "projection-clickhouse"
-POLL_RECORDS = 5_000
 POLL_S = 0.1
 FLUSH_AFTER_S = 1.0
 """A record waits at most this long for company: an insert costs the same for one row as for a thousand."""
@@ -54,7 +53,7 @@ MAX_HELD_BYTES = 48 * 1024 * 1024
 MAX_HELD_RECORDS = 60_000
 COMMIT_HANGS_S = 30.0
 """A commit that takes longer hangs: after its coordinator was gone for a moment, librdkafka was seen to hold a commit back
-for more than three minutes. The process ends, and its successor repeats the ranges."""
+for more than three minutes; aiokafka tries again for ever. The process ends, and its successor repeats the ranges."""
 SWAP_LOOK_S = 2.0
 """How often to look whether a rebuilt database waits to take this one's place."""
 
@@ -90,21 +89,18 @@ class HistorySession:
         self._store_id = store.migrate()
         self._prefix = settings.kafka.topic_prefix
         self._buffers: dict[tuple[str, int], PartitionBuffer] = {}
+        self._places: tuple[Partition, ...] = ()
         self._oldest_s = 0.0
         self._letters: Publisher | None = None
         """Made with the first dead letter: most installations never have one."""
-        self._client: Consumer = consumer(
+        self._client = ChunkClient(
             settings,
             f"{GROUP}-{settings.slot}",
-            group_id=group_name(settings, GROUP),
-            # Deep queues for speed, bounded in bytes: the projection is niced and must not eat the machine's memory.
-            queued_min_messages=20_000,
-            queued_max_messages_kbytes=32 * 1024,
+            group_name(settings, GROUP),
             fetch_min_bytes=FETCH_BYTES,
-            fetch_wait_max_ms=FETCH_WAIT_MS,
-            enable_partition_eof=True,
+            fetch_wait_ms=FETCH_WAIT_MS,
         )
-        self._progress = Progress(group_name(settings, GROUP), ClientEnds(self._client))
+        self._progress = Progress(group_name(settings, GROUP), self._client)
         self._age = ProjectionAge(GROUP, self._progress)
 
     def run(self, stop: StopSignal) -> None:
@@ -117,20 +113,18 @@ class HistorySession:
         """
         names = [topic_name(table.topic, self._settings.kafka) for table in TABLES]
         try:
-            self._client.subscribe(names, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+            self._client.subscribe(names, on_assign=self._assigned, on_revoke=self._revoked)
             looked_s = time.monotonic()
             while not stop.stopping:
                 HEALTH.beat()
                 self._progress.look()
-                self._take(self._client.consume(POLL_RECORDS, POLL_S))
+                self._take(self._client.poll(POLL_S))
                 if self._due():
                     self.flush()
                 if time.monotonic() - looked_s > SWAP_LOOK_S:
                     looked_s = time.monotonic()
                     self._look_for_replacement()
             self.flush()
-        except KafkaException as error:
-            raise InfrastructureError(f"Kafka: {error}") from error
         finally:
             self._age.close()
             self._progress.close()
@@ -149,7 +143,7 @@ class HistorySession:
                     reach(CLICKHOUSE_IN_INSERT)
                 self._insert(block)
                 self._buffers[block.topic, block.partition].stored(block)
-                self._age.stored(block.log_ms[-1] * NS_PER_MS)
+                self._age.stored(int(block.records.log_ms[-1]) * NS_PER_MS)
             reach(CLICKHOUSE_AFTER_INSERT)
             self._commit((block, block.range.end, Mark(store_id=self._store_id)) for block in blocks)
             reach(CLICKHOUSE_AFTER_CHECKPOINT)
@@ -179,21 +173,17 @@ class HistorySession:
         self._letters.flush()
 
     def _commit(self, entries: Iterable[tuple[Block, int, Mark]]) -> None:
-        offsets = [
-            TopicPartition(self._prefix + block.topic, block.partition, offset, metadata=mark.to_text())
-            for block, offset, mark in entries
-        ]
+        offsets = {
+            (self._prefix + block.topic, block.partition): (offset, mark.to_text()) for block, offset, mark in entries
+        }
         with _commit_guard():
-            self._client.commit(offsets=offsets, asynchronous=False)
+            self._client.commit(offsets)
 
-    def _take(self, messages: list[Message]) -> None:
-        note_ends(messages, self._progress)
-        for message in without_passing_errors(messages):
-            name, partition = message.topic(), message.partition()
-            buffer = self._buffers.get((name.removeprefix(self._prefix), partition))
-            if buffer is None:
-                continue  # of a partition that was taken away while its records stood in the queue
-            buffer.append(message.offset(), message.timestamp()[1], message.key() or b"", message.value() or b"")
+    def _take(self, chunks: Sequence[Chunk]) -> None:
+        for place, end in self._client.ended(self._places):
+            self._progress.ended(place, end)
+        for chunk in chunks:
+            self._buffers[chunk.topic.removeprefix(self._prefix), chunk.partition].take(_records(chunk))
             self._oldest_s = self._oldest_s or time.monotonic()
 
     def _due(self) -> bool:
@@ -207,33 +197,47 @@ class HistorySession:
             or sum(map(len, buffers)) > MAX_HELD_RECORDS
         )
 
-    def _assigned(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+    def _assigned(self, places: Sequence[Partition]) -> None:
         held = self._store.next_offsets()
-        for committed in client.committed(partitions, timeout=10):
-            topic = committed.topic.removeprefix(self._prefix)
-            buffer = PartitionBuffer(topic=topic, partition=committed.partition)
-            mark = Mark.from_text(committed.metadata) if committed.offset >= 0 else None
+        committed = self._client.committed(places)
+        starts: dict[Partition, int | None] = {}
+        for name, partition in places:
+            topic = name.removeprefix(self._prefix)
+            buffer = PartitionBuffer(topic=topic, partition=partition)
+            offset, text = committed.get((name, partition), (-1, ""))
+            mark = Mark.from_text(text) if offset >= 0 else None
             if mark is not None and mark.store_id == self._store_id:
                 buffer.repeat = mark.under_way
-                start = committed.offset
+                starts[name, partition] = offset
             else:  # this store was never committed for: it says itself how far it is
-                start = held.get((topic, committed.partition), OFFSET_BEGINNING)
-            self._buffers[topic, committed.partition] = buffer
-            next(
-                p for p in partitions if (p.topic, p.partition) == (committed.topic, committed.partition)
-            ).offset = start
-        self._progress.assigned((partition.topic, partition.partition) for partition in partitions)
-        client.assign(partitions)
-        log.info("partitions assigned", count=len(partitions), store=self._store_id)
+                starts[name, partition] = held.get((topic, partition))
+            self._buffers[topic, partition] = buffer
+        self._places = tuple(places)
+        self._progress.assigned(places)
+        self._client.start(starts)
+        log.info("partitions assigned", count=len(places), store=self._store_id)
         self._on_ready()
 
-    def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        self._progress.revoked((partition.topic, partition.partition) for partition in partitions)
-        for partition in partitions:
-            self._buffers.pop((partition.topic.removeprefix(self._prefix), partition.partition), None)
+    def _revoked(self, places: Sequence[Partition]) -> None:
+        self._progress.revoked(places)
+        self._places = tuple(place for place in self._places if place not in places)
+        for name, partition in places:
+            self._buffers.pop((name.removeprefix(self._prefix), partition), None)
 
     def _look_for_replacement(self) -> None:
         if replacement_waits(self._settings, self._store):
             self.flush()
             replace(self._settings)
             raise StoreReplaced("the rebuilt database took over; starting at its positions")
+
+
+def _records(chunk: Chunk) -> Records:
+    return Records(
+        raw=chunk.raw,
+        offsets=chunk.offsets,
+        log_ms=chunk.timestamps_ms,
+        value_starts=chunk.value_starts,
+        value_lengths=chunk.value_lengths,
+        key_starts=chunk.key_starts,
+        key_lengths=chunk.key_lengths,
+    )

@@ -50,12 +50,17 @@ PRIVATE_NAMES = (
     ("aiokafka.consumer.subscription_state", "SubscriptionState.reassignment_in_progress"),
     ("aiokafka.consumer.subscription_state", "SubscriptionState.wait_for_assignment"),
     ("aiokafka.consumer.subscription_state", "SubscriptionState.is_assigned"),
+    ("aiokafka.consumer.subscription_state", "TopicPartitionState.has_valid_position"),
+    ("aiokafka.consumer.subscription_state", "TopicPartitionState.position"),
+    ("aiokafka.consumer.subscription_state", "Assignment.state_value"),
+    ("aiokafka.consumer.group_coordinator", "GroupCoordinator.check_errors"),
+    ("aiokafka.consumer.group_coordinator", "GroupCoordinator.fetch_committed_offsets"),
 )
 """Module and attribute path of each."""
 
 
-def require_known_versions() -> None:
-    """Refuse to start on libraries that nobody proved this with.
+def require_known_versions(*libraries: str) -> None:
+    """Refuse to start on libraries that nobody proved this with; those named, or all.
 
     Raises
     ------
@@ -65,9 +70,11 @@ def require_known_versions() -> None:
     wrong = [
         f"{name} is {version(name)}; expected {' or '.join(known)}"
         for name, known in KNOWN_VERSIONS.items()
-        if version(name) not in known
+        if (not libraries or name in libraries) and version(name) not in known
     ]
-    wrong += [f"{module}.{path} is gone" for module, path in PRIVATE_NAMES if not _exists(module, path)]
+    packages = {name.partition("-")[0] for name in libraries or KNOWN_VERSIONS}
+    names = [(module, path) for module, path in PRIVATE_NAMES if module.partition(".")[0] in packages]
+    wrong += [f"{module}.{path} is gone" for module, path in names if not _exists(module, path)]
     if wrong:
         raise InfrastructureError(f"the batch transport does not know these libraries: {'; '.join(wrong)}")
 

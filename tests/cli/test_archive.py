@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from skeet.projections.archive_files import Manifest, segment_path, write_segment
-from skeet.projections.blocks import StoredRecord
+from skeet.projections.records import StoredRecord
 
 
 @pytest.fixture

@@ -52,8 +52,9 @@ from skeet.core.values import (
     exact_arithmetic,
 )
 from skeet.local import clickhouse_protocol, registry_state
-from skeet.projections.blocks import Block, Mark, StoredRecord
+from skeet.projections.blocks import Block, Mark
 from skeet.projections.history_rows import inserts_of
+from skeet.projections.records import StoredRecord
 from skeet.schemas.avro import is_lean
 from skeet.schemas.catalogue import COMMANDS, CONTROL, EVENTS, REPORTS, committed_schema
 from skeet.schemas.codec import HEADER, MAGIC, Codec, numbered_codec

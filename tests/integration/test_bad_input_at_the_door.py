@@ -22,8 +22,9 @@ from skeet.core.account import decide, stamp
 from skeet.core.errors import InvalidInput
 from skeet.core.record import Record, TopicPosition
 from skeet.core.values import exact_arithmetic
-from skeet.projections.blocks import Block, StoredRecord
+from skeet.projections.blocks import Block
 from skeet.projections.history_rows import inserts_of
+from skeet.projections.records import StoredRecord
 from skeet.schemas.catalogue import EVENTS
 from skeet.schemas.codec import Codec
 from skeet.streams.door import Door, RawRecord, account_of

@@ -23,7 +23,7 @@ from skeet.projections.archive_files import (
     segment_path,
     write_segment,
 )
-from skeet.projections.blocks import StoredRecord
+from skeet.projections.records import StoredRecord
 
 TOPIC = "market.trades.v1"
 
@@ -113,7 +113,7 @@ import sys
 from pathlib import Path
 from skeet.config import load_settings
 from skeet.projections.archive_files import write_segment
-from skeet.projections.blocks import StoredRecord
+from skeet.projections.records import StoredRecord
 from skeet.streams.crash_points import install
 install(load_settings())
 write_segment(Path(sys.argv[1]), "market.trades.v1", 3, 5, [StoredRecord(7, 1, b"key", b"value")])

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from skeet.core.market import BookSnapshot, Quote, Signal, Trade
 from skeet.core.record import Event, Meta
 from skeet.projections import history_columns
-from skeet.projections.blocks import Block, StoredRecord
+from skeet.projections.blocks import Block
 from skeet.projections.history import TABLES, HistoryTable
 from skeet.projections.history_columns import BlockReader
 from skeet.projections.history_rows import Insert, inserts_of
+from skeet.projections.records import StoredRecord
 from skeet.schemas.avro import is_lean
 from skeet.schemas.codec import HEADER, MAGIC, numbered_codec
 from skeet.schemas.columns.interning import Texts

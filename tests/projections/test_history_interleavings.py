@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -25,6 +25,7 @@ from skeet.projections import history_writer
 from skeet.projections.history_writer import HistorySession
 from skeet.schemas.codec import numbered_codec
 from skeet.schemas.golden import sample
+from skeet.streams.batches.chunk import Chunk
 from skeet.streams.topics import MARKET_QUOTES
 
 PREFIX = "m."
@@ -32,6 +33,7 @@ TOPIC = PREFIX + MARKET_QUOTES.name
 CODEC = numbered_codec()
 GARBAGE = b"\x01no schema of ours"
 MAX_SESSIONS = 60
+MAX_CHUNK = 5_000
 
 
 class ModelStore:
@@ -64,7 +66,7 @@ class ModelStore:
             self.log.die()
 
 
-class ModelConsumer:
+class ModelClient:
     """A group's only member: two partitions, positions in the log."""
 
     def __init__(self, log: ModelLog, reader: Reader, stop: StopSignal) -> None:
@@ -73,38 +75,56 @@ class ModelConsumer:
         self._stop = stop
 
     def subscribe(self, _: Sequence[str], on_assign: Any, **__: Any) -> None:
-        on_assign(self, [TopicPartition(*place) for place in self._reader.places])
+        on_assign(self._reader.places)
 
-    def committed(self, partitions: Sequence[TopicPartition], timeout: float) -> list[TopicPartition]:
-        found = [(p, *self._log.committed.get((p.topic, p.partition), (-1001, ""))) for p in partitions]
-        return [TopicPartition(p.topic, p.partition, offset, metadata=text) for p, offset, text in found]
+    def committed(self, places: Sequence[Place]) -> dict[Place, tuple[int, str]]:
+        return {place: self._log.committed[place] for place in places if place in self._log.committed}
 
-    def assign(self, partitions: Sequence[TopicPartition]) -> None:
-        self._reader.positions = {
-            (p.topic, p.partition): 0 if p.offset in (OFFSET_BEGINNING, -1001) else p.offset for p in partitions
-        }
+    def start(self, starts: dict[Place, int | None]) -> None:
+        self._reader.positions = {place: offset or 0 for place, offset in starts.items()}
 
-    def position(self, partitions: Sequence[TopicPartition]) -> list[TopicPartition]:
-        return [TopicPartition(p.topic, p.partition, self._reader.positions[p.topic, p.partition]) for p in partitions]
+    def position(self, place: Place) -> int:
+        return self._reader.positions[place]
 
-    def get_watermark_offsets(self, partition: TopicPartition, cached: bool) -> tuple[int, int]:
-        return 0, len(self._log.records.get((partition.topic, partition.partition), []))
+    def end(self, place: Place) -> int:
+        return len(self._log.records.get(place, []))
 
-    def consume(self, count: int, _: float) -> list[ModelMessage]:
-        taken = self._reader.next(count)
+    def ended(self, places: Sequence[Place]) -> list[tuple[Place, int]]:
+        return [(place, self.end(place)) for place in places if self.position(place) == self.end(place)]
+
+    def poll(self, _: float) -> list[Chunk]:
+        taken = self._reader.next(MAX_CHUNK)
         if not taken:
             self._stop.stop()
-        return taken
+        return [chunk_of(taken)] if taken else []
 
-    def commit(self, offsets: Sequence[TopicPartition], asynchronous: bool) -> None:
+    def commit(self, offsets: dict[Place, tuple[int, str]]) -> None:
         fate = self._log.fate()
         if fate is Fate.DIED_BEFORE:
             self._log.die()
-        self._log.commit({(p.topic, p.partition): (p.offset, p.metadata or "") for p in offsets})
+        self._log.commit(offsets)
         if fate is Fate.DIED_AFTER:
             self._log.die()
 
     def close(self) -> None: ...
+
+
+def chunk_of(messages: Sequence[ModelMessage]) -> Chunk:
+    """Messages of one partition as they are fetched."""
+    pieces = [piece for message in messages for piece in (message.key(), message.value())]
+    lengths = np.array([len(piece) for piece in pieces], np.int64)
+    starts = np.cumsum(lengths) - lengths
+    offsets = [message.offset() for message in messages]
+    return Chunk(
+        topic=messages[0].topic(),
+        partition=messages[0].partition(),
+        first=offsets[0],
+        next_offset=offsets[-1] + 1,
+        raw=b"".join(pieces),
+        places=np.array([starts[1::2], lengths[1::2], starts[0::2], lengths[0::2], starts[0::2]]),
+        positions=np.array([offsets, [message.timestamp()[1] for message in messages]], np.int64),
+        size=int(lengths.sum()),
+    )
 
 
 class ModelLetters:
@@ -155,7 +175,7 @@ def test_every_record_is_in_the_store_once_whatever_dies(
     for _ in range(MAX_SESSIONS):
         stop = StopSignal()
         reader = Reader(log, places, rest)
-        monkeypatch.setattr(history_writer, "consumer", lambda *_, r=reader, s=stop, **__: ModelConsumer(log, r, s))
+        monkeypatch.setattr(history_writer, "ChunkClient", lambda *_, r=reader, s=stop, **__: ModelClient(log, r, s))
         try:
             HistorySession(settings, CODEC, store).run(stop)  # type: ignore[arg-type]
             break

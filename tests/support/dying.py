@@ -47,20 +47,14 @@ def store_history_with_a_commit_that_hangs(settings: Settings) -> None:
     from skeet.process import StopSignal
     from skeet.projections import history_writer
     from skeet.projections.clickhouse_store import HistoryStore
-    from skeet.streams.kafka import consumer
+    from skeet.streams.batches.client import ChunkClient
     from skeet.streams.registry import registered_codec
 
-    class Hanging:
-        def __init__(self, *args: Any, **options: Any) -> None:
-            self._client = consumer(*args, **options)
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._client, name)
-
-        def commit(self, **_: object) -> None:
+    class Hanging(ChunkClient):
+        def commit(self, _: object) -> None:
             threading.Event().wait()
 
-    vars(history_writer).update(consumer=Hanging, COMMIT_HANGS_S=0.5)
+    vars(history_writer).update(ChunkClient=Hanging, COMMIT_HANGS_S=0.5)
     history_writer.HistorySession(settings, registered_codec(settings), HistoryStore(settings)).run(StopSignal())
 
 
