@@ -19,7 +19,8 @@ from skeet.config import Settings
 from skeet.connections.postgres import postgres_options, postgres_refusals
 from skeet.core.errors import InfrastructureError, SkeetError
 from skeet.core.record import Record
-from skeet.projections.account_rows import ADDED_TABLES, PRIMARY_KEYS, Key, Row, Rows, fold, keys_of
+from skeet.projections.account_rows import PRIMARY_KEYS, Key, Row, Rows, fold, keys_of
+from skeet.projections.account_writing import RowWriter
 from skeet.projections.migrations import migrations_of, pending
 from skeet.streams.crash_points import POSTGRES_BEFORE_COMMIT, reach
 
@@ -60,7 +61,7 @@ class AccountStore:
                 # has them. So no commit needs to wait for the disk.
                 f"-c lock_timeout={LOCK_TIMEOUT_MS} -c synchronous_commit=off -c timezone=UTC",
             )
-        self._columns: dict[str, tuple[str, ...]] = {}
+        self.rows = RowWriter(self.connection)
 
     def close(self) -> None:
         """Let the connection go."""
@@ -119,10 +120,7 @@ class AccountStore:
                     rows.put(table, row)
             for record in records:
                 fold(rows, record)
-            for table in PRIMARY_KEYS:
-                self._merge(table, rows.changed[table].values())
-            for table in ADDED_TABLES:
-                self._copy(table, table, rows.added[table])
+            self.rows.write(rows)
             reach(POSTGRES_BEFORE_COMMIT)
 
     def _move_positions(self, records: Sequence[Record[Any]], begin: Mapping[tuple[str, int], int]) -> None:
@@ -159,36 +157,6 @@ class AccountStore:
         with self.connection.cursor(row_factory=dict_row) as cursor:
             cursor.execute(query, [[key[index] for key in wanted] for index in range(len(columns))])
             yield from (_as_folded(row) for row in cursor)
-
-    def _merge(self, table: str, rows: Iterable[Row]) -> None:
-        """Insert or update by primary key: the last value per key goes through a temporary table in one statement."""
-        changed = list(rows)
-        if not changed:
-            return
-        temporary = f"changed_{table}"
-        self._execute(f"CREATE TEMP TABLE IF NOT EXISTS {temporary} (LIKE {table}) ON COMMIT DELETE ROWS")
-        self._copy(temporary, table, changed)
-        keys = PRIMARY_KEYS[table]
-        updates = ", ".join(f"{column} = EXCLUDED.{column}" for column in self._columns_of(table) if column not in keys)
-        self._execute(
-            f"INSERT INTO {table} SELECT * FROM {temporary} ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {updates}"
-        )
-
-    def _copy(self, target: str, like: str, rows: Iterable[Row]) -> None:
-        added = list(rows)
-        if not added:
-            return
-        columns = self._columns_of(like)
-        statement = f"COPY {target} ({', '.join(columns)}) FROM STDIN"
-        with self.connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
-            for row in added:
-                copy.write_row([row[column] for column in columns])
-
-    def _columns_of(self, table: str) -> tuple[str, ...]:
-        if table not in self._columns:
-            found = self._execute(f"SELECT * FROM {table} LIMIT 0").description or ()
-            self._columns[table] = tuple(column.name for column in found)
-        return self._columns[table]
 
     def _execute(self, statement: str, parameters: Sequence[Any] | None = None) -> psycopg.Cursor[Any]:
         return self.connection.execute(statement.encode(), parameters)
