@@ -50,16 +50,17 @@ class RowWriter:
 
     def upsert_each(self, table: str, rows: Collection[Row]) -> None:
         """Insert or update rows in their order, a statement for each; all are sent before an answer is waited for."""
-        self._insert_each(table, rows, self._on_conflict(table))
+        self.insert_each(table, rows, self._on_conflict(table))
 
     def _by_statements(self, changed: dict[str, Any], added: dict[str, list[Row]]) -> None:
         with self._connection.pipeline():
             for table, rows in changed.items():
                 self.upsert_each(table, rows)
             for table, found in added.items():
-                self._insert_each(table, found)
+                self.insert_each(table, found)
 
-    def _insert_each(self, table: str, rows: Collection[Row], on_conflict: str = "") -> None:
+    def insert_each(self, table: str, rows: Collection[Row], on_conflict: str = "") -> None:
+        """Insert rows, a statement for each; all are sent before an answer is waited for."""
         columns = self._columns_of(table)
         places = ", ".join(["%s"] * len(columns))
         statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) {on_conflict}"

@@ -16,7 +16,7 @@ import pyarrow as pa
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from skeet.config import Settings
-from skeet.connections.clickhouse import clickhouse_options, raise_clickhouse_refusal
+from skeet.connections.clickhouse import clickhouse_options, is_near, raise_clickhouse_refusal
 from skeet.core.errors import InfrastructureError
 from skeet.projections.history import TABLES, UNREADABLE
 from skeet.projections.migrations import migrations_of, pending, statements_of
@@ -54,6 +54,7 @@ class HistoryStore:
                 send_receive_timeout=STATEMENT_TIMEOUT_S,
                 autogenerate_session_id=False,
                 query_limit=0,
+                compress=not is_near(settings.clickhouse),
             )
         self._url = settings.clickhouse.url
 

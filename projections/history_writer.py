@@ -50,10 +50,10 @@ FETCH_BYTES = 1024 * 1024
 """The broker answers when so much is there or so long has passed: history that asks for every record as it comes would
 take the processor from the path of an order."""
 MAX_HELD_BYTES = 48 * 1024 * 1024
-MAX_HELD_RECORDS = 60_000
+MAX_HELD_RECORDS = 131_072
 COMMIT_HANGS_S = 30.0
-"""A commit that takes longer hangs: after its coordinator was gone for a moment, librdkafka was seen to hold a commit back
-for more than three minutes; aiokafka tries again for ever. The process ends, and its successor repeats the ranges."""
+"""A commit that takes longer hangs, since the client itself gives up before: after its coordinator was gone for a moment, librdkafka was seen to hold a commit back
+for more than three minutes. The process ends, and its successor repeats the ranges."""
 SWAP_LOOK_S = 2.0
 """How often to look whether a rebuilt database waits to take this one's place."""
 

@@ -47,6 +47,9 @@ class RefusedRecords(SkeetError):
 class AccountStore:
     """One schema of one database, over one connection. Not thread-safe; methods may raise InfrastructureError."""
 
+    rows_class: type[Rows] = Rows
+    writer_class: type[RowWriter] = RowWriter
+
     def __init__(self, settings: Settings, suffix: str = "") -> None:
         address = postgres_options(settings.postgres)
         self.schema = settings.postgres.schema_name + suffix
@@ -61,7 +64,7 @@ class AccountStore:
                 # has them. So no commit needs to wait for the disk.
                 f"-c lock_timeout={LOCK_TIMEOUT_MS} -c synchronous_commit=off -c timezone=UTC",
             )
-        self.rows = RowWriter(self.connection)
+        self.writer = self.writer_class(self.connection)
 
     def close(self) -> None:
         """Let the connection go."""
@@ -114,13 +117,13 @@ class AccountStore:
     def _apply(self, records: Sequence[Record[Any]], begin: Mapping[tuple[str, int], int]) -> None:
         with translated(), self.connection.transaction():
             self._move_positions(records, begin)
-            rows = Rows()
+            rows = self.rows_class()
             for table, keys in keys_of(records).items():
                 for row in self._load(table, keys):
                     rows.put(table, row)
             for record in records:
                 fold(rows, record)
-            self.rows.write(rows)
+            self.writer.write(rows)
             reach(POSTGRES_BEFORE_COMMIT)
 
     def _move_positions(self, records: Sequence[Record[Any]], begin: Mapping[tuple[str, int], int]) -> None:

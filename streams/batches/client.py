@@ -36,6 +36,8 @@ LIMITS = Limits(chunk_records=65_536, chunk_bytes=16 * 1024 * 1024)
 """A chunk is what was fetched of a partition, usually its whole part of an answer."""
 ASK_S = 10.0
 """How long a question to the brokers about committed positions may take."""
+COMMIT_S = 20.0
+"""How long a commit may take: aiokafka would try for ever while the group's coordinator is away."""
 CLOSE_S = 10.0
 HEARTBEAT_MS = 3_000
 
@@ -93,6 +95,7 @@ class ChunkClient:
         self._calls: deque[_Call] = deque()
         self._called = asyncio.Event()
         self._expected: dict[Partition, int | None] = {}
+        self._leaving = False
         self._consumer: Any = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=client_id, daemon=True)
@@ -141,10 +144,10 @@ class ChunkClient:
         Raises
         ------
         InfrastructureError
-            the group moved on, or the broker refuses.
+            the group moved on, the broker refuses, or nobody answers: whether it was committed is not known then.
         """
-        wanted = {TopicPartition(*place): entry for place, entry in offsets.items()}
-        self._ask(self._consumer.commit(wanted))
+        if wanted := {TopicPartition(*place): entry for place, entry in offsets.items()}:
+            self._ask(self._consumer.commit(wanted), COMMIT_S)
 
     def position(self, partition: Partition) -> int:
         """Next offset to be delivered; 0 before the first record."""
@@ -201,6 +204,7 @@ class ChunkClient:
         await self._consumer.start()
 
     async def _leave(self) -> None:
+        self._leaving = True
         for call in self._calls:
             _finish(call.done)
         self._calls.clear()
@@ -208,7 +212,9 @@ class ChunkClient:
             await self._consumer.stop()
 
     async def called(self, run: Callable[[Places], None], places: Iterable[Any]) -> None:
-        """Have the caller's thread run a callback, and wait for it."""
+        """Have the caller's thread run a callback, and wait for it; who is leaving runs none."""
+        if self._leaving:
+            return
         call = _Call(run, sorted((place[0], place[1]) for place in places), self._loop.create_future())
         self._calls.append(call)
         self._called.set()
@@ -275,7 +281,8 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # untyped lib
         self._client, self._on_assign, self._on_revoke = client, on_assign, on_revoke
 
     async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
-        await self._client.called(self._on_revoke, revoked)
+        if places := list(revoked):  # aiokafka also says so before the first join
+            await self._client.called(self._on_revoke, places)
 
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
         await self._client.called(self._on_assign, assigned)

@@ -20,11 +20,13 @@ from confluent_kafka.admin import NewTopic
 
 from skeet.cli.bench_engine import SIDE_DEADLINE_S, trades
 from skeet.cli.bench_ratio import Comparison, Floor, Json, report
+from skeet.cli.bench_upserts import measured_accounts
 from skeet.config import ClickhouseSettings, KafkaSettings, Settings
 from skeet.core.errors import BugError, InfrastructureError
 from skeet.local.kafka import KafkaBroker
 from skeet.local.ports import free_port
 from skeet.local.server import ChildServer
+from skeet.projections.bench_accounts import BATCH_FACTS
 from skeet.projections.clickhouse_store import HistoryStore, quoted
 from skeet.projections.history import TABLES
 from skeet.schemas.codec import numbered_codec
@@ -43,17 +45,19 @@ HISTORY = (
 
 def bench_sinks(
     records: Annotated[int, typer.Option(min=100_000, help="Trades in the topic, which our side copies.")] = 3_000_000,
+    facts: Annotated[int, typer.Option(min=BATCH_FACTS, help="Account facts that each side stores in a round.")] = 10_000,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds that count; one more goes before them.")] = 3,
     floor: Floor = None,
     as_json: Json = False,
 ) -> None:
-    """Trades into ClickHouse by columns against row lists, side by side in one run.
+    """Trades into ClickHouse by columns against row lists, account state into PostgreSQL against executemany, in one run.
 
-    Starts a Kafka and a ClickHouse engine of its own in a temporary directory. Exit 1 when a ratio is below its floor, or when
-    the tables of both sides differ.
+    Starts a Kafka, a ClickHouse engine and a PostgreSQL of its own in temporary directories. The floor is of both ratios; without
+    one it is 2 and 8. Exit 1 when one is below its floor, or when the tables of both sides differ.
     """
     found, notes = measured_history(records, rounds, floor)
-    report(f"Sinks: {records:,} trades", found, notes=notes, as_json=as_json)
+    states, more = measured_accounts(facts, rounds, floor)
+    report(f"Sinks: {records:,} trades, {facts:,} account facts", found + states, notes=notes + more, as_json=as_json)
 
 
 def measured_history(

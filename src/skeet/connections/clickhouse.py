@@ -10,6 +10,7 @@ from skeet.connections.tls import present, whole_story
 from skeet.core.errors import CredentialError, InvalidInput
 
 PORTS: Final = {"https": 8443, "http": 8123}
+LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def clickhouse_options(clickhouse: ClickhouseSettings) -> dict[str, Any]:
@@ -35,6 +36,11 @@ def clickhouse_options(clickhouse: ClickhouseSettings) -> dict[str, Any]:
         "verify": clickhouse.ssl_verify,
         **({"ca_cert": str(files["ca"])} if files else {}),
     }
+
+
+def is_near(clickhouse: ClickhouseSettings) -> bool:
+    """Whether ClickHouse is on this machine: compressing for it costs more than it saves."""
+    return urlsplit(clickhouse.url).hostname in LOOPBACK
 
 
 def raise_clickhouse_refusal(error: BaseException) -> None:
