@@ -40,6 +40,9 @@ COMMIT_S = 20.0
 """How long a commit may take: aiokafka would try for ever while the group's coordinator is away."""
 CLOSE_S = 10.0
 HEARTBEAT_MS = 3_000
+REBALANCE_MS = 300_000
+"""How long the group waits for a member that is alive and has not polled, as confluent-kafka's; aiokafka would give it a session's
+time, and refuse what it commits when its flush took longer."""
 
 # Twenty lines a second while a broker is away; what cannot be cured raises.
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
@@ -88,6 +91,7 @@ class ChunkClient:
             "auto_offset_reset": "earliest",
             "session_timeout_ms": SESSION_TIMEOUT_MS,
             "heartbeat_interval_ms": HEARTBEAT_MS,
+            "rebalance_timeout_ms": REBALANCE_MS,
             "fetch_min_bytes": fetch_min_bytes,
             "fetch_max_wait_ms": fetch_wait_ms,
             **aiokafka_options(settings.kafka),

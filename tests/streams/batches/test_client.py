@@ -42,19 +42,20 @@ class Member:
 
     def revoked(self, places: Any) -> None:
         self.threads.add(threading.get_ident())
-        self.commit()
         self.owned -= set(places)
 
     def commit(self) -> None:
         self.client.commit({place: (self.next[place], "noted") for place in self.owned})
 
     def poll(self) -> None:
+        """Take what there is and commit it at once, so that whoever goes on repeats nothing."""
         for chunk in self.client.poll(0.2):
             place = (chunk.topic, chunk.partition)
             assert place in self.owned
             assert int(chunk.offsets[0]) >= self.next[place]
             self.read.setdefault(place, []).extend(chunk.offsets.tolist())
             self.next[place] = chunk.next_offset
+            self.commit()
 
     def until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + DEADLINE_S
