@@ -20,9 +20,9 @@ from skeet.core.retention import Place, SealedRange, expirable, to_expire
 from skeet.health import HEALTH
 from skeet.process import logger
 from skeet.projections.archive_files import Manifest, Proof, difference, manifests, write_manifest, write_segment
-from skeet.projections.records import StoredRecord
 from skeet.projections.clickhouse_store import HistoryStore
 from skeet.projections.history import TABLE_OF_TOPIC, UNREADABLE
+from skeet.projections.records import StoredRecord
 from skeet.streams.access import BUDGETED
 from skeet.streams.crash_points import ARCHIVE_AFTER_ANNOUNCED, reach
 from skeet.streams.kafka import admin

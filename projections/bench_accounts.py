@@ -146,8 +146,9 @@ def _event(order_id: OrderId, book_id: BookId, side: Side, step: int, price: Dec
     order = {"order_id": order_id, "book_id": book_id, "instrument_id": INSTRUMENT}
     match step:
         case 0:
+            authorized: accounts.OrderAuthorized = sample(accounts.OrderAuthorized)
             return dataclasses.replace(
-                sample(accounts.OrderAuthorized),
+                authorized,
                 **order,
                 status=OrderStatus.AUTHORIZED,
                 side=side,
@@ -182,4 +183,3 @@ def _postings(book_id: BookId, **amounts: Decimal) -> tuple[Posting, ...]:
         Posting(ledger=LedgerAccount(ledger), asset="USDT", amount=amount, book_id=book_id)
         for ledger, amount in amounts.items()
     )
-

@@ -110,7 +110,7 @@ def _ranks(keys: TextColumn) -> NDArray[np.int64]:
 
 
 def _array(rows: Rows, field: str) -> pa.Array:
-    from skeet.schemas.columns.arrow import arrow_column  # noqa: PLC0415 - loads the compiler, which names of tables do not need
+    from skeet.schemas.columns.arrow import arrow_column
 
     return arrow_column(rows, field)
 

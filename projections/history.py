@@ -17,8 +17,8 @@ from skeet.core.errors import BugError
 from skeet.core.ids import derive_id
 from skeet.core.record import Event, MarketEvent
 from skeet.projections import column_arrays
+from skeet.projections.column_arrays import AMOUNT
 from skeet.projections.columns import (
-    AMOUNT,
     Column,
     Values,
     amount,

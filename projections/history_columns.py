@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from skeet.core.errors import InvalidInput
 from skeet.projections import column_arrays
 from skeet.projections.blocks import Block
 from skeet.projections.history import TABLE_OF_TOPIC, HistoryTable, derived_ids

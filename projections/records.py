@@ -92,7 +92,7 @@ class Records:
     @cached_property
     def crcs(self) -> NDArray[np.uint32]:
         """CRC-32 of each value."""
-        from skeet.streams.batches.checksums import crc32_of  # noqa: PLC0415 - loads the compiler
+        from skeet.streams.batches.checksums import crc32_of
 
         starts = np.ascontiguousarray(self.value_starts)
         return crc32_of(np.frombuffer(self.raw, np.uint8), starts, np.ascontiguousarray(self.value_lengths))
@@ -107,9 +107,7 @@ class Records:
 
     def record(self, number: int) -> StoredRecord:
         """One record by itself."""
-        return StoredRecord(
-            int(self.offsets[number]), int(self.log_ms[number]), self.key(number), self.value(number)
-        )
+        return StoredRecord(int(self.offsets[number]), int(self.log_ms[number]), self.key(number), self.value(number))
 
     def _bytes(self, starts: Longs, lengths: Longs, number: int) -> bytes:
         start = int(starts[number])

@@ -14,8 +14,8 @@ from skeet.core.errors import InvalidInput
 from skeet.core.values import from_mantissa
 from skeet.projections.blocks import MAX_BLOCK_RECORDS, Mark, PartitionBuffer, Range, month_of
 from skeet.projections.column_arrays import decimals
-from skeet.projections.records import Records, StoredRecord
 from skeet.projections.migrations import migrations_of, pending, split_statements
+from skeet.projections.records import Records, StoredRecord
 
 JANUARY = int(datetime(2026, 1, 31, 23, 59, 59, tzinfo=UTC).timestamp() * 1000)
 FEBRUARY = JANUARY + 1_000

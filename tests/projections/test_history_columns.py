@@ -29,7 +29,9 @@ CODEC = numbered_codec()
 
 
 def block_of(topic: str, records: list[bytes]) -> Block:
-    return Block.of(topic, 3, [StoredRecord(2 * n, 1_760_000_000_000 + n, b"k", record) for n, record in enumerate(records)])
+    return Block.of(
+        topic, 3, [StoredRecord(2 * n, 1_760_000_000_000 + n, b"k", record) for n, record in enumerate(records)]
+    )
 
 
 def plain(inserts: list[Insert]) -> dict[str, tuple[list[str], list[str]]]:
@@ -56,14 +58,20 @@ def assert_equal_both_ways(reader: BlockReader, block: Block) -> None:
 
 def event_values(event_class: type[Event]) -> st.SearchStrategy[dict[str, Any]]:
     """Values that fit the tables, mostly: scales are scales."""
-    scales = {f.name for f in dataclasses.fields(event_class) if f.name in ("price_scale", "size_scale")}  # type: ignore[arg-type]
-    return st.tuples(values_of(event_class), st.integers(0, 18)).map(lambda drawn: drawn[0] | dict.fromkeys(scales, drawn[1]))
+    scales = {f.name for f in dataclasses.fields(event_class) if f.name in ("price_scale", "size_scale")}
+    return st.tuples(values_of(event_class), st.integers(0, 18)).map(
+        lambda drawn: drawn[0] | dict.fromkeys(scales, drawn[1])
+    )
+
+
+def event_records(event_class: type[Event]) -> st.SearchStrategy[bytes]:
+    return event_values(event_class).map(lambda values: CODEC.encode_values(event_class, values))
 
 
 @st.composite
 def records_of(draw: st.DrawFn, table: HistoryTable) -> list[bytes]:
     classes = draw(st.lists(st.sampled_from(table.topic.events), min_size=1, max_size=2))
-    records = draw(st.lists(st.one_of(*(event_values(each).map(lambda v, c=each: CODEC.encode_values(c, v)) for each in classes)), min_size=1, max_size=6))
+    records = draw(st.lists(st.one_of(*map(event_records, classes)), min_size=1, max_size=6))
     return [draw(damaged(record)) if draw(st.integers(0, 9)) == 0 else record for record in records]
 
 
@@ -80,7 +88,9 @@ def test_rows_by_columns_equal_those_of_records_one_by_one(table: HistoryTable) 
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
-def test_every_class_goes_by_columns_and_nothing_falls_back(table: HistoryTable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_class_goes_by_columns_and_nothing_falls_back(
+    table: HistoryTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     samples: list[Any] = [sample(event) for event in table.topic.events]
     scales = {"price_scale": 2, "size_scale": 3}
     events = [dataclasses.replace(e, **{k: v for k, v in scales.items() if hasattr(e, k)}) for e in samples]
@@ -110,7 +120,9 @@ def test_a_scale_that_no_column_takes_costs_its_record_alone() -> None:
 
 
 def test_a_block_of_only_unreadable_records_has_no_rows() -> None:
-    inserts, unreadable = BlockReader(CODEC, columns_from=1).inserts_of(block_of(topics.MARKET_TRADES.name, [b"x", b""]))
+    inserts, unreadable = BlockReader(CODEC, columns_from=1).inserts_of(
+        block_of(topics.MARKET_TRADES.name, [b"x", b""])
+    )
     assert ([insert.table for insert in inserts], len(unreadable)) == (["unreadable_records"], 2)
 
 

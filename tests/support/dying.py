@@ -6,7 +6,6 @@ import multiprocessing
 import signal
 import threading
 from collections.abc import Callable
-from typing import Any
 
 from skeet.config import ChaosSettings, Settings
 from skeet.streams.crash_points import CrashPoint, chaos_directory, install

@@ -15,7 +15,6 @@ from statistics import median
 from typing import Annotated
 
 import typer
-
 from confluent_kafka.admin import NewTopic
 
 from skeet.cli.bench_engine import SIDE_DEADLINE_S, trades
@@ -45,7 +44,9 @@ HISTORY = (
 
 def bench_sinks(
     records: Annotated[int, typer.Option(min=100_000, help="Trades in the topic, which our side copies.")] = 3_000_000,
-    facts: Annotated[int, typer.Option(min=BATCH_FACTS, help="Account facts that each side stores in a round.")] = 10_000,
+    facts: Annotated[
+        int, typer.Option(min=BATCH_FACTS, help="Account facts that each side stores in a round.")
+    ] = 10_000,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds that count; one more goes before them.")] = 3,
     floor: Floor = None,
     as_json: Json = False,
@@ -60,9 +61,7 @@ def bench_sinks(
     report(f"Sinks: {records:,} trades, {facts:,} account facts", found + states, notes=notes + more, as_json=as_json)
 
 
-def measured_history(
-    records: int, rounds: int, floor: float | None = None
-) -> tuple[list[Comparison], tuple[str, ...]]:
+def measured_history(records: int, rounds: int, floor: float | None = None) -> tuple[list[Comparison], tuple[str, ...]]:
     """Copying trades from Kafka into ClickHouse: comparisons, and what else was seen."""
     with tempfile.TemporaryDirectory(prefix="skeet-bench-") as home, _stores(Path(home)) as settings:
         _create_topics(settings)
@@ -125,9 +124,7 @@ def _create_topics(settings: Settings) -> None:
 def _fill(settings: Settings, records: int) -> None:
     codec = numbered_codec()
     encoded = [(trade.instrument_id.encode(), codec.encode(trade)) for trade in trades()]
-    client = producer(
-        settings, "bench", linger_ms=20, batch_size=262_144, queue_buffering_max_messages=1_000_000
-    )
+    client = producer(settings, "bench", linger_ms=20, batch_size=262_144, queue_buffering_max_messages=1_000_000)
     topic = topic_name(MARKET_TRADES, settings.kafka)
     for number in range(records):
         key, value = encoded[number % len(encoded)]
@@ -171,7 +168,14 @@ def _copied(settings: Settings, side: str, count: int) -> dict[str, float]:
         "SKEET_DATA": str(settings.data),
     }
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=SIDE_DEADLINE_S, env={**os.environ, **variables})
+        done = subprocess.run(
+            words,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=SIDE_DEADLINE_S,
+            env={**os.environ, **variables},
+        )
     except subprocess.TimeoutExpired as error:
         raise InfrastructureError(f"{words!r} did not end within {SIDE_DEADLINE_S:.0f} s") from error
     if done.returncode:
@@ -189,7 +193,11 @@ def _compare(settings: Settings, side: str) -> int:
         they differ.
     """
     theirs, ours = (
-        HistoryStore(settings.model_copy(update={"clickhouse": settings.clickhouse.model_copy(update={"database": f"bench_{name}"})}))
+        HistoryStore(
+            settings.model_copy(
+                update={"clickhouse": settings.clickhouse.model_copy(update={"database": f"bench_{name}"})}
+            )
+        )
         for name in (side, "columns")
     )
     both = {at: min(end, ours.next_offsets().get(at, 0)) for at, end in theirs.next_offsets().items()}

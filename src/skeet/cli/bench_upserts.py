@@ -27,9 +27,7 @@ from skeet.projections.postgres_store import AccountStore
 UPSERT_GOAL, UPSERT_FLOOR = 20.0, 8.0
 
 
-def measured_accounts(
-    count: int, rounds: int, floor: float | None = None
-) -> tuple[list[Comparison], tuple[str, ...]]:
+def measured_accounts(count: int, rounds: int, floor: float | None = None) -> tuple[list[Comparison], tuple[str, ...]]:
     """Writing the states of so many facts, and folding and storing them: comparisons, and what else was seen.
 
     Raises
@@ -82,7 +80,7 @@ def _schemas(*names: str) -> Iterator[list[Any]]:
 
 
 def _compare(one: AccountStore, other: AccountStore) -> int:
-    held = [[each for each in account_checksums(store)] for store in (one, other)]
+    held = [account_checksums(store) for store in (one, other)]
     if held[0] != held[1]:
         raise BugError(f"executemany wrote {held[0]}, the store {held[1]}")
     return sum(each.rows for each in held[0])

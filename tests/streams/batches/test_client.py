@@ -92,7 +92,7 @@ def test_every_record_comes_once_from_where_the_group_stands(topic: tuple[Settin
     write(settings, name, 200)
     second = Member(settings, name)
     second.until(lambda: sum(map(len, second.read.values())) == 200)
-    assert second.client.committed([(name, 0)]) == {(name, 0): (500, "noted")}
+    assert second.client.committed([(name, 0)]) == {(name, 0): (600, "noted")}
     assert second.read == {(name, partition): list(range(500, 600)) for partition in range(PARTITIONS)}
     assert second.client.end((name, 1)) == 600
     second.client.close()
@@ -131,7 +131,7 @@ def test_what_was_fetched_before_a_start_elsewhere_is_not_delivered(topic: tuple
     member.until(lambda: len(member.client.ended(sorted(member.owned))) == PARTITIONS)
     for start in (100, 250, 7):
         member.read.clear()
-        member.next = {place: start for place in member.owned}
+        member.next = dict.fromkeys(member.owned, start)
         member.client.start(dict.fromkeys(member.owned, start))
         member.until(lambda: sum(map(len, member.read.values())) >= 2 * (300 - start))  # noqa: B023 - called at once
         assert member.read == {(name, partition): list(range(start, 300)) for partition in range(PARTITIONS)}
