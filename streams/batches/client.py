@@ -47,6 +47,9 @@ time, and refuse what it commits when its flush took longer."""
 # Twenty lines a second while a broker is away; what cannot be cured raises.
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
+TEXT_END = "\0"
+"""Behind committed metadata: confluent-kafka writes it, and reads beyond the text's memory where it is missing."""
+
 Places = Sequence[Partition]
 Committed = Mapping[Partition, tuple[int, str]]
 """Next offset and metadata of partitions that somebody committed."""
@@ -150,7 +153,8 @@ class ChunkClient:
         InfrastructureError
             the group moved on, the broker refuses, or nobody answers: whether it was committed is not known then.
         """
-        if wanted := {TopicPartition(*place): entry for place, entry in offsets.items()}:
+        wanted = {TopicPartition(*place): (offset, text + TEXT_END) for place, (offset, text) in offsets.items()}
+        if wanted:
             self._ask(self._consumer.commit(wanted), COMMIT_S)
 
     def position(self, partition: Partition) -> int:
@@ -265,7 +269,10 @@ class ChunkClient:
     async def _committed(self, places: Places) -> Committed:
         wanted = [TopicPartition(*place) for place in places]
         found = await self._consumer._coordinator.fetch_committed_offsets(wanted)
-        return {(at.topic, at.partition): (entry.offset, entry.metadata or "") for at, entry in found.items()}
+        return {
+            (at.topic, at.partition): (entry.offset, (entry.metadata or "").removesuffix(TEXT_END))
+            for at, entry in found.items()
+        }
 
     def _end(self, partition: Partition) -> int | None:
         state = self._state(partition)

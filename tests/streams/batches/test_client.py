@@ -9,12 +9,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import NewTopic
 
 from skeet.config import Settings
 from skeet.core.errors import InfrastructureError
 from skeet.streams.batches.client import ChunkClient
-from skeet.streams.kafka import admin, producer
+from skeet.streams.kafka import admin, consumer, producer
 from skeet.streams.stages import Partition
 
 pytestmark = pytest.mark.integration
@@ -96,6 +97,25 @@ def test_every_record_comes_once_from_where_the_group_stands(topic: tuple[Settin
     assert second.read == {(name, partition): list(range(500, 600)) for partition in range(PARTITIONS)}
     assert second.client.end((name, 1)) == 600
     second.client.close()
+
+
+def test_metadata_passes_between_the_clients(topic: tuple[Settings, str]) -> None:
+    """The watchdog reads what we commit, and we read what an older version committed, with confluent-kafka."""
+    settings, name = topic
+    member = Member(settings, name)
+    member.until(lambda: len(member.owned) == PARTITIONS)
+    member.client.commit({(name, 0): (7, "ours"), (name, 1): (8, "é" * 500)})
+    member.client.close()
+    other = consumer(settings, "other", group_id=f"{name}-group")
+    wanted = [TopicPartition(name, partition) for partition in range(PARTITIONS)]
+    found = [(each.offset, each.metadata) for each in other.committed(wanted, timeout=10)]
+    assert found == [(7, "ours"), (8, "é" * 500)]
+    other.commit(offsets=[TopicPartition(name, 0, 9, metadata="theirs")], asynchronous=False)
+    other.close()
+    member = Member(settings, name)
+    member.until(lambda: len(member.owned) == PARTITIONS)
+    assert member.client.committed([(name, 0)]) == {(name, 0): (9, "theirs")}
+    member.client.close()
 
 
 def test_a_member_that_joins_goes_on_where_the_other_committed(topic: tuple[Settings, str]) -> None:
