@@ -208,8 +208,9 @@ class ChunkClient:
 
     async def _join(self, topics: Sequence[str], listener: ConsumerRebalanceListener) -> None:
         self._consumer = AIOKafkaConsumer(**self._options)
-        self._consumer.subscribe(list(topics), listener=listener)
+        # In the other order, starting would wait until the group has settled, and other members with it.
         await self._consumer.start()
+        self._consumer.subscribe(list(topics), listener=listener)
 
     async def _leave(self) -> None:
         self._leaving = True
