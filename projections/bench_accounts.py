@@ -143,7 +143,7 @@ def _fact(number: int) -> Record[Any]:
 
 
 def _event(order_id: OrderId, book_id: BookId, side: Side, step: int, price: Decimal) -> Event:
-    order = {"order_id": order_id, "book_id": book_id, "instrument_id": INSTRUMENT}
+    order: dict[str, Any] = {"order_id": order_id, "book_id": book_id, "instrument_id": INSTRUMENT}
     match step:
         case 0:
             authorized: accounts.OrderAuthorized = sample(accounts.OrderAuthorized)
