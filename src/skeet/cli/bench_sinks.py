@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from confluent_kafka.admin import NewTopic
 
-from skeet.cli.bench_engine import SIDE_DEADLINE_S, trades
+from skeet.cli.bench_kafka import DEADLINE_S, trades
 from skeet.cli.bench_ratio import Comparison, Floor, Json, report
 from skeet.cli.bench_upserts import measured_accounts
 from skeet.config import ClickhouseSettings, KafkaSettings, Settings
@@ -129,9 +129,9 @@ def _fill(settings: Settings, records: int) -> None:
     for number in range(records):
         key, value = encoded[number % len(encoded)]
         if number % 10_000 == 0:
-            client.flush(SIDE_DEADLINE_S)
+            client.flush(DEADLINE_S)
         client.produce(topic, value, key)
-    if client.flush(SIDE_DEADLINE_S):
+    if client.flush(DEADLINE_S):
         raise InfrastructureError("the broker did not take the trades in time")
 
 
@@ -173,11 +173,11 @@ def _copied(settings: Settings, side: str, count: int) -> dict[str, float]:
             check=False,
             capture_output=True,
             text=True,
-            timeout=SIDE_DEADLINE_S,
+            timeout=DEADLINE_S,
             env={**os.environ, **variables},
         )
     except subprocess.TimeoutExpired as error:
-        raise InfrastructureError(f"{words!r} did not end within {SIDE_DEADLINE_S:.0f} s") from error
+        raise InfrastructureError(f"{words!r} did not end within {DEADLINE_S:.0f} s") from error
     if done.returncode:
         raise BugError(f"{words!r} ended with {done.returncode}: {done.stderr[-2000:]}")
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
