@@ -11,6 +11,7 @@ from typing import Any
 
 from skeet.agents.trade_flow import NAME, ROLE, TradeFlow
 from skeet.config import Settings
+from skeet.connections.kafka import aiokafka_options
 from skeet.core.control import DeadLetter
 from skeet.core.market import LateRecord
 from skeet.core.values import LateReason
@@ -19,7 +20,8 @@ from skeet.process import StopSignal
 from skeet.streams.batches.app import batch_app, each_chunk
 from skeet.streams.batches.chunk import Chunk
 from skeet.streams.batches.emission import Outputs
-from skeet.streams.batches.running import faust_credentials, run_app
+from skeet.streams.batches.running import run_app
+from skeet.streams.faust_app import faust_credentials
 from skeet.streams.kafka import group_name
 from skeet.streams.registry import registered_codec
 from skeet.streams.topics import MARKET_TRADES, topic_name
@@ -40,7 +42,7 @@ async def _run(settings: Settings, stop: StopSignal) -> int:
     app = batch_app(
         group_name(settings, ROLE),
         settings.kafka.bootstrap,
-        broker_credentials=faust_credentials(settings.kafka),
+        broker_credentials=faust_credentials(aiokafka_options(settings.kafka)),
         # A process that is started again takes its predecessor's place at once.
         consumer_group_instance_id=f"{ROLE}-{settings.slot}",
         broker_session_timeout=SESSION_S,

@@ -6,10 +6,6 @@ import asyncio
 import os
 from typing import Any
 
-import faust
-
-from skeet.config import KafkaSettings
-from skeet.connections.kafka import aiokafka_options
 from skeet.core.errors import InfrastructureError
 from skeet.health import HEALTH
 from skeet.process import DRAIN_DEADLINE_S, StopSignal, announce_ready, logger
@@ -17,20 +13,6 @@ from skeet.process import DRAIN_DEADLINE_S, StopSignal, announce_ready, logger
 JOIN_DEADLINE_S = 60.0
 """A member that gets no assignment for this long gives up and is started again."""
 LOOK_S = 0.05
-
-
-def faust_credentials(kafka: KafkaSettings) -> Any:
-    """TLS and login as Faust's credentials; None where the brokers ask for neither."""
-    options = aiokafka_options(kafka)
-    context = options.get("ssl_context")
-    if "sasl_mechanism" in options:
-        return faust.SASLCredentials(
-            username=options["sasl_plain_username"],
-            password=options["sasl_plain_password"],
-            mechanism=options["sasl_mechanism"],
-            ssl_context=context,
-        )
-    return faust.SSLCredentials(context) if context is not None else None
 
 
 async def run_app(app: Any, stop: StopSignal) -> int:

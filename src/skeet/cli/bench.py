@@ -19,7 +19,7 @@ class BenchGroup(LazyGroup):
         Entry("codec", "skeet.cli.bench_codec:bench_codec", "Avro to columns and back, against fastavro."),
         Entry("windows", "skeet.cli.bench_windows:bench_windows", "Windows on columns, against event by event."),
         Entry("sinks", "skeet.cli.bench_sinks:bench_sinks", "Trades into ClickHouse, account state into Postgres."),
-        Entry("feed", "skeet.cli.bench_feed:bench_feed", "Frames a second from file and socket into Kafka."),
+        Entry("feed", "skeet.cli.bench_feed:bench_feed", "Frames a second from a socket into Kafka."),
         Entry("latency", "skeet.cli.bench_latency:bench_latency", "Tick to order at the venue's socket, hop by hop."),
     )
 

@@ -30,7 +30,9 @@ RATES = (
     ("signals against decoding", "stock-decode", "batch-signals", 100.0, 40.0),
     ("count against count", "stock-count", "batch-count", 150.0, 60.0),
     ("signals against a bare client", "confluent", "batch-signals", 1.2, 0.5),
+    ("two workers against one", "batch-signals", "two workers", 1.3, None),
 )
+WORKERS = 2
 LATENCIES = (("p50 at 1,000 msg/s", 50, 0.7, 1.0), ("p99 at 1,000 msg/s", 99, 1.0, 1.5))
 
 
@@ -45,16 +47,25 @@ def bench_engine(
 
     Starts a Kafka of its own in a temporary directory (about 1 GB for 3 million trades). Exit 1 when a ratio is below its
     floor, or when the sides' signals differ. --floor is of the rates' ratios; without it 40, 60 and 0.5. Latencies keep
-    theirs.
+    theirs, and what two workers bring is only reported.
     """
     with broker() as bootstrap:
         create(bootstrap, "trades")
         fill(bootstrap, "trades", records)
+        for number in range(WORKERS):
+            create(bootstrap, f"share-{number}")
+            fill(bootstrap, f"share-{number}", records // WORKERS)
         runs = [_round(bootstrap, records, number) for number in range(rounds + 1)][1:]
         compared = _compare(bootstrap, "signals-1", runs[0]["stock-decode"]["signals"])
         found = [
             _comparison(
-                what, base, ours, [_rate(r[base]) for r in runs], [_rate(r[ours]) for r in runs], goal, floor or own
+                what,
+                base,
+                ours,
+                [_rate(r[base]) for r in runs],
+                [_rate(r[ours]) for r in runs],
+                goal,
+                own and (floor or own),
             )
             for what, base, ours, goal, own in RATES
         ]
@@ -76,7 +87,22 @@ def _round(bootstrap: str, records: int, number: int) -> Mapping[str, Figures]:
     for side in sides if number % 2 else reversed(sides):
         count = min(records, STOCK_RECORDS) if side.startswith("stock") else records
         found[side] = agent_side(side, bootstrap, "trades", out, count).figures()
+    found["two workers"] = _side_by_side(bootstrap, f"{out}-shares", records)
     return found
+
+
+def _side_by_side(bootstrap: str, out: str, records: int) -> Figures:
+    """Two workers at once, each with half of the trades: from the first one's beginning to the last one's end."""
+    create(bootstrap, out)
+    shares = range(WORKERS)
+    sides = [agent_side("batch-signals", bootstrap, f"share-{n}", out, records // WORKERS) for n in shares]
+    each = [side.figures() for side in sides]
+    ended = max(found["began"] + found["seconds"] for found in each)
+    return {
+        "records": sum(found["records"] for found in each),
+        "seconds": ended - min(found["began"] for found in each),
+        "cpu_seconds": sum(found["cpu_seconds"] for found in each),
+    }
 
 
 def _rate(figures: Figures) -> float:
@@ -163,7 +189,7 @@ def _comparison(  # noqa: PLR0913, PLR0917 - a row of the table
     baseline_figures: list[float],
     our_figures: list[float],
     goal: float,
-    floor: float,
+    floor: float | None,
     unit: str = "records/s",
 ) -> Comparison:
     return Comparison(
