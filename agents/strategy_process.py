@@ -119,10 +119,12 @@ class StrategyProcess:
         pinned = {name: self._partition(topic) for topic in inputs if (name := topic.name) in keys}
         live = [(topic_name(t, self._settings.kafka), pinned.get(t.name, 0)) for t in inputs]
         ends = {p: end for p, (_, end) in watermarks(self._settings, live).items()}
+        machine = self._machine
+        step_all = machine.step_all if overrides(type(machine.strategy), "on_batch") else None
         return Plan(
             role="strategy",
             group=f"strategy-{self._instance.instance_id}",
-            stages=(Stage(name="strategy", machine=self._machine, inputs=inputs),),
+            stages=(Stage(name="strategy", machine=machine, inputs=inputs, step_all=step_all),),
             keys=keys,
             pinned=pinned,
             starts=ends,

@@ -44,10 +44,11 @@ from skeet.streams.crash_points import (
 )
 from skeet.streams.door import Door, RawRecord, dead_letter
 from skeet.streams.faust_driver import HeldPositions, HostedTransport
+from skeet.streams.gathering import Gathering
 from skeet.streams.journaling import CHECKPOINT_EVERY_S, JournalWriter
 from skeet.streams.kafka import group_name, producer
 from skeet.streams.outbox import Outbox
-from skeet.streams.stages import Partition, Resume, Resumed, Stage
+from skeet.streams.stages import Partition, Resume, Resumed, Stage, StepAll
 from skeet.streams.topics import TOPIC_BY_NAME, PartitionedBy, topic_name
 
 COMMIT_INTERVAL_S = 0.5
@@ -117,6 +118,7 @@ class FaustHost:
         self._captures: set[asyncio.Task[None]] = set()
         self._warm = False
         self._journal: JournalWriter | None = None
+        self._gathering = Gathering()
         self._assigned = asyncio.Event()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._app = self._make_app()
@@ -205,6 +207,9 @@ class FaustHost:
     async def starting(self, committed: Mapping[Partition, int]) -> Mapping[Partition, int]:
         """Restore the machines as of where reading starts, once per assignment."""
         if self._warm:
+            if (step_all := self._stages[0].step_all) is not None:
+                with exact_arithmetic():
+                    self._step_gathered(step_all)  # reading goes on behind them
             return {partition: self._next.get(partition, offset) for partition, offset in committed.items()}
         starts = {p: max(offset, self._plan.starts.get(p, 0)) for p, offset in committed.items()}
         began = time.monotonic()
@@ -239,6 +244,7 @@ class FaustHost:
         self._journal = None
         self._progress.revoked(tuple(self._next))
         self._next.clear()
+        self._gathering = Gathering()  # not stepped, in no journal: their next owner reads them
         self._barriers.clear()
         self._outbox.forget()
 
@@ -246,11 +252,15 @@ class FaustHost:
 
     async def _consume(self, stream: Any) -> None:
         self._queue = stream.channel.queue
+        step_all = self._stages[0].step_all
         try:
             async for event in stream.noack().events():
                 await self._outbox.room()
                 with exact_arithmetic():
-                    self._take(event.message)
+                    if step_all is None:
+                        self._take(event.message)
+                    else:
+                        self._gather(event.message, step_all)
         except Exception as error:
             self.fail(error)
             # Returning would let Faust start the agent anew, behind this record.
@@ -272,6 +282,44 @@ class FaustHost:
             self._reach(WORKER_BEFORE_ACKNOWLEDGED, STRATEGY_AFTER_COMMANDS)
         if self._barriers:
             self._pass_barriers()
+
+    def _gather(self, message: Any, step_all: StepAll) -> None:
+        """Hold the message back while others wait behind it. Nothing is waited for."""
+        partition = (message.topic, message.partition)
+        next_offset = self._gathering.positions.get(partition, self._next.get(partition, 0))
+        if self._warm and message.offset >= next_offset:
+            try:
+                self._gathering.add(partition, message.offset + 1, self._wanted(message))
+            except InvalidInput:
+                self._step_gathered(step_all)
+                self._take(message)  # judged alone: its dead letter goes behind what came of those before it
+        if self._gathering.full or self._queue.empty():
+            self._step_gathered(step_all)
+
+    def _wanted(self, message: Any) -> Record[Any] | None:
+        wanted = self._keys.get(message.topic)
+        if wanted is not None and message.key != wanted:
+            return None
+        record = self._door.record(self._raw(message))
+        self._observe(record)
+        return record
+
+    def _step_gathered(self, step_all: StepAll) -> None:
+        gathered, self._gathering = self._gathering, Gathering()
+        if not gathered.messages:
+            return
+        assert self._journal is not None
+        for record in gathered.records:
+            self._journal.merged(record.at.topic, record.at.partition, record.at.offset)
+        self._states[0], outs = step_all(self._states[0], gathered.records)
+        if outs:
+            self._reach(None, STRATEGY_BEFORE_COMMANDS)
+        self._next |= gathered.positions
+        self._add_journaled(self._journal, None, 0, outs)
+        for partition, next_offset in gathered.positions.items():
+            self._outbox.add(partition, next_offset, ())
+        if outs:
+            self._reach(None, STRATEGY_AFTER_COMMANDS)
 
     def _reach(self, worker: CrashPoint | None, strategy: CrashPoint) -> None:
         point = strategy if self._plan.role == strategy.role else worker

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from skeet.core.machine import Agent
-from skeet.core.record import Out
+from skeet.core.record import Out, Record
 from skeet.streams.journaling import JournalWriter
 from skeet.streams.topics import Topic
 
@@ -38,6 +38,10 @@ Resume = Callable[[Mapping[Partition, int]], Resumed]
 """Given where reading would start, where it starts. Blocking; called in a thread whenever partitions were assigned."""
 
 
+StepAll = Callable[[Any, Sequence[Record[Any]]], tuple[Any, tuple[Out[Any], ...]]]
+"""Several records at once: state and outputs are those of ``step`` on one after the other."""
+
+
 class Paced(Protocol):
     """A machine that conflates: it has something to say although no record arrives."""
 
@@ -52,6 +56,8 @@ class Stage:
 
     Records of ``barriers`` topics (the clock) are given to it only once it has read every record that its inputs held when
     the barrier arrived: a machine that is behind never takes an old clock tick for silence.
+
+    With ``step_all`` it is given those that wait together; only where it is the single stage of a plan with a journal.
     """
 
     name: str
@@ -60,3 +66,4 @@ class Stage:
     barriers: tuple[Topic, ...] = ()
     restore: Restore | None = None
     paced: Paced | None = None
+    step_all: StepAll | None = None

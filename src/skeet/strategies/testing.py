@@ -71,6 +71,7 @@ class Bench:
         now_ns: int = 1_700_000_000 * NS_PER_S,
     ) -> None:
         self.log: list[tuple[str, dict[str, Any]]] = []
+        self.given: list[Record[Any]] = []
         identity = InstanceIdentity(
             tenant_id=TenantId("main"),
             account_id=ACCOUNT,
@@ -78,8 +79,8 @@ class Bench:
             code_version="bench",
             instrument=instrument,
         )
-        self._machine = StrategyMachine(strategy, identity, lambda text, values: self.log.append((text, values)))
-        self.state = self._machine.initial()
+        self.machine = StrategyMachine(strategy, identity, lambda text, values: self.log.append((text, values)))
+        self.state = self.machine.initial()
         self.state.book.free = {instrument.quote: cash, instrument.base: inventory}
         self.now_ns = now_ns
         self._count = 0
@@ -105,13 +106,14 @@ class Bench:
             instance_id="bench", strategy="bench", instrument_id="", parameters="{}", code_version="bench"
         )
         with exact_arithmetic():
-            self.state, outs = self._machine.start(self.state, bars, self._record(started, "control.events.v1"))
+            self.state, outs = self.machine.start(self.state, bars, self._record(started, "control.events.v1"))
         return self._commands(outs)
 
     def send(self, event: Event, topic: str = "market.trades.v1") -> list[SubmitOrder | CancelOrder]:
         """Give it any event; returns the commands it caused."""
+        self.given.append(self._record(event, topic))
         with exact_arithmetic():
-            self.state, outs = self._machine.step(self.state, self._record(event, topic))
+            self.state, outs = self.machine.step(self.state, self.given[-1])
         return self._commands(outs)
 
     def quote(self, bid: str, ask: str, bid_size: str = "1", ask_size: str = "1") -> list[SubmitOrder | CancelOrder]:
@@ -119,7 +121,7 @@ class Bench:
         self._count += 1
         return self.send(
             Quote(
-                instrument_id=self._machine.identity.instrument.instrument_id,
+                instrument_id=self.machine.identity.instrument.instrument_id,
                 ts_event=self.now_ns,
                 ts_init=self.now_ns,
                 update_id=self._count,
@@ -138,7 +140,7 @@ class Bench:
         self._count += 1
         return self.send(
             Trade(
-                instrument_id=self._machine.identity.instrument.instrument_id,
+                instrument_id=self.machine.identity.instrument.instrument_id,
                 ts_event=self.now_ns,
                 ts_init=self.now_ns,
                 trade_id=str(self._count),
@@ -158,7 +160,7 @@ class Bench:
         """Such a bar, ending now; for :meth:`start`."""
         price, length = _scaled(close), NS_PER_S * (60 if interval == "1m" else 1)
         return Bar(
-            instrument_id=self._machine.identity.instrument.instrument_id,
+            instrument_id=self.machine.identity.instrument.instrument_id,
             ts_event=self.now_ns,
             ts_init=self.now_ns,
             interval=interval,
@@ -187,7 +189,7 @@ class Bench:
         self._count += 1
         return self.send(
             Signal(
-                instrument_id=self._machine.identity.instrument.instrument_id,
+                instrument_id=self.machine.identity.instrument.instrument_id,
                 ts_event=self.now_ns,
                 ts_init=self.now_ns,
                 name=name,
@@ -242,7 +244,7 @@ class Bench:
         at = price or order.limit_price or self._market_price(order.side)
         leaves = order.leaves - traded
         signed = traded if order.side is Side.BUY else -traded
-        instrument = self._machine.identity.instrument
+        instrument = self.machine.identity.instrument
         fill = OrderFilled(
             **self._of(order, OrderStatus.PARTIALLY_FILLED if leaves else OrderStatus.FILLED),
             side=order.side,
@@ -295,7 +297,7 @@ class Bench:
         return self.state.book.orders[order_id or next(reversed(self.state.book.orders))]
 
     def _of(self, order: OpenOrder, status: OrderStatus) -> dict[str, Any]:
-        instrument_id = self._machine.identity.instrument.instrument_id
+        instrument_id = self.machine.identity.instrument.instrument_id
         return {"order_id": order.order_id, "book_id": "bench", "instrument_id": instrument_id, "status": status}
 
     def _market_price(self, side: Side) -> Decimal:

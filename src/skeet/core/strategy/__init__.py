@@ -5,6 +5,7 @@ same ids, live, in a replay and in a backtest.
 """
 
 from skeet.core.strategy.api import Strategy, StrategyContext
+from skeet.core.strategy.batches import Batch
 from skeet.core.strategy.instrument import TradedInstrument
 from skeet.core.strategy.intents import (
     Cancel,
@@ -19,6 +20,7 @@ from skeet.core.strategy.intents import (
 from skeet.core.strategy.orders import BookState, OpenOrder
 
 __all__ = [
+    "Batch",
     "BookState",
     "Cancel",
     "Intent",

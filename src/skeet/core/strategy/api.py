@@ -32,6 +32,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 from skeet.core.accounts import CommandDenied, OrderDenied, OrderEvent, OrderFilled
 from skeet.core.market import Bar, BookDelta, BookSnapshot, Quote, Signal, Trade
 from skeet.core.positions import Position
+from skeet.core.record import MarketEvent
+from skeet.core.strategy.batches import Batch
 from skeet.core.strategy.instrument import TradedInstrument
 from skeet.core.strategy.intents import Intent
 from skeet.core.strategy.orders import OpenOrder
@@ -118,6 +120,18 @@ class Strategy(Generic[S]):
     def on_fill(self, state: S, fill: OrderFilled, context: StrategyContext) -> Intents:
         """One of this strategy's orders traded; position and orders in the context include it."""
         return NOTHING
+
+    def on_batch(self, state: S, batch: Batch[MarketEvent], context: StrategyContext) -> int:
+        """An optional fast path: take rows from the front of the batch into ``state``, and return how many.
+
+        Only such rows may be taken for which the class's own handler would ask for nothing, and the state must be what the
+        handler would leave. Stop before the first other row: that one is given to its handler, and the rest is offered again. So
+        commands are the handlers' alone, and the same however records happen to wait together.
+
+        The context is that of the first row; of it only ``quote`` and ``now_ns`` change along the rows (``batch.quotes``,
+        ``batch.now_ns``). Offered are at least eight rows of one class that has a handler; look at ``batch.kind``. An error halts.
+        """
+        return 0
 
 
 def overrides(strategy: type[Strategy[Any]], handler: str) -> bool:

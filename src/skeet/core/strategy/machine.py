@@ -8,9 +8,10 @@ and line, its open orders are canceled unless it was started with ``--on-halt le
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Context, Decimal, localcontext
 from itertools import islice
+from operator import index
 from typing import Any, Protocol
 
 from skeet.core.accounts import AccountEvent, CommandDenied, OrderDenied, OrderEvent, OrderFilled
@@ -19,7 +20,8 @@ from skeet.core.control import StrategyHalted
 from skeet.core.ids import derive_id, strategy_command_id
 from skeet.core.market import Bar, BookDelta, BookSnapshot, Quote, Signal, Tick, Trade
 from skeet.core.record import MarketEvent, Meta, Out, Record
-from skeet.core.strategy.api import Strategy, StrategyContext
+from skeet.core.strategy.api import Strategy, StrategyContext, overrides
+from skeet.core.strategy.batches import HANDLERS, MIN_ROWS, Batch, Stretch, stretches
 from skeet.core.strategy.instrument import TradedInstrument
 from skeet.core.strategy.intents import Cancel, Intent, Place
 from skeet.core.strategy.orders import BookState
@@ -111,6 +113,8 @@ class StrategyMachine:
         self.identity = identity
         self._log = log
         self._watch = watch or _Nobody()
+        self._silent = frozenset(kind for kind, handler in HANDLERS.items() if not overrides(type(strategy), handler))
+        self._takes_batches = overrides(type(strategy), "on_batch")
 
     @property
     def version(self) -> str:
@@ -160,6 +164,61 @@ class StrategyMachine:
         """Take an account event in without asking the strategy: what happened before it was started."""
         if record.meta is not None and record.meta.account_id == self.identity.account_id:
             state.book.apply(record.event, self.identity.instance_id, self.identity.instrument.base)
+
+    def step_all(
+        self, state: InstanceState, records: Sequence[Record[Any]]
+    ) -> tuple[InstanceState, tuple[Out[Any], ...]]:
+        """The commands that these records caused: those, and the state, that :meth:`step` makes of one after the other.
+
+        What the strategy's ``on_batch`` may take is offered to it; what it leaves goes to the handlers.
+        """
+        outs: list[Out[Any]] = []
+        for stretch in stretches(records, self.identity.instrument.instrument_id, self._silent):
+            outs += self._along(state, stretch)
+        return state, tuple(outs)
+
+    def _along(self, state: InstanceState, stretch: Stretch) -> Sequence[Out[Any]]:
+        outs: list[Out[Any]] = []
+        at = row = 0
+        if self._takes_batches and len(stretch.rows) >= MIN_ROWS:
+            whole = stretch.batch(state.quote, state.now_ns)
+            while len(whole) - row >= MIN_ROWS and not state.halted:
+                taken, halted = self._offer(state, whole.rest(row), stretch.records[stretch.place(row)])
+                if halted:
+                    return [*outs, *halted]
+                stop = stretch.place(row + taken)
+                self._settle(state, stretch.records[at:stop])
+                at, row = stop + 1, row + taken + 1
+                for record in stretch.records[stop:at]:
+                    outs += self.step(state, record)[1]
+        for record in stretch.records[at:]:
+            outs += self.step(state, record)[1]
+        return outs
+
+    def _offer(
+        self, state: InstanceState, batch: Batch[MarketEvent], first: Record[Any]
+    ) -> tuple[int, tuple[Out[Any], ...]]:
+        """How many rows ``on_batch`` took; what its error makes of the instance."""
+        context = replace(self._context(state), now_ns=batch.now_ns[0], quote=batch.quotes[0])
+        self._watch.begin("on_batch")
+        try:
+            with localcontext(ORDINARY):
+                taken = index(self.strategy.on_batch(state.user, batch, context))
+            if not 0 <= taken <= len(batch):
+                raise ValueError(f"on_batch says it took {taken} of {len(batch)} rows")
+            return taken, ()
+        except BaseException as error:  # as in a handler
+            return 0, self._halt(state, first, "on_batch", error)
+        finally:
+            self._watch.end()
+
+    def _settle(self, state: InstanceState, records: Sequence[Record[Any]]) -> None:
+        """What records leave behind in the instance when none of their handlers asks for anything."""
+        for record in records:
+            state.now_ns = max(state.now_ns, record.event.ts_event)
+            if isinstance(record.event, Quote):
+                state.quote = record.event
+            self._count(state, record, 0)
 
     def _on_account_event(self, state: InstanceState, record: Record[Any], event: AccountEvent) -> tuple[Out[Any], ...]:
         if record.meta is None or record.meta.account_id != self.identity.account_id:
