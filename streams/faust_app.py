@@ -44,7 +44,7 @@ from skeet.streams.crash_points import (
 )
 from skeet.streams.door import Door, RawRecord, dead_letter
 from skeet.streams.faust_driver import HeldPositions, HostedTransport
-from skeet.streams.gathering import Gathering
+from skeet.streams.gathering import GATHERED_MAX_S, Gathering
 from skeet.streams.journaling import CHECKPOINT_EVERY_S, JournalWriter
 from skeet.streams.kafka import group_name, producer
 from skeet.streams.outbox import Outbox
@@ -190,7 +190,7 @@ class FaustHost:
 
     def position(self, partition: Partition) -> int:
         """Next offset to be stepped. Where nothing waits in Faust it is the consumer's, which moves over markers."""
-        waits = self._queue is None or not self._queue.empty()
+        waits = self._queue is None or not self._queue.empty() or self._gathering.messages > 0
         return self._next.get(partition, 0) if waits else self._held.position(partition)
 
     def end(self, partition: Partition) -> int:
@@ -284,7 +284,7 @@ class FaustHost:
             self._pass_barriers()
 
     def _gather(self, message: Any, step_all: StepAll) -> None:
-        """Hold the message back while others wait behind it. Nothing is waited for."""
+        """Hold the message back while others of its poll come behind it. Nothing is waited for."""
         partition = (message.topic, message.partition)
         next_offset = self._gathering.positions.get(partition, self._next.get(partition, 0))
         if self._warm and message.offset >= next_offset:
@@ -293,8 +293,19 @@ class FaustHost:
             except InvalidInput:
                 self._step_gathered(step_all)
                 self._take(message)  # judged alone: its dead letter goes behind what came of those before it
-        if self._gathering.full or self._queue.empty():
+        if self._gathering.full or not message.followed:
             self._step_gathered(step_all)
+        elif self._gathering.messages == 1:
+            asyncio.get_running_loop().call_later(GATHERED_MAX_S, self._step_left, self._gathering, step_all)
+
+    def _step_left(self, gathering: Gathering, step_all: StepAll) -> None:
+        if gathering is not self._gathering:
+            return
+        try:
+            with exact_arithmetic():
+                self._step_gathered(step_all)
+        except Exception as error:
+            self.fail(error)
 
     def _wanted(self, message: Any) -> Record[Any] | None:
         wanted = self._keys.get(message.topic)

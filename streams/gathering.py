@@ -13,6 +13,9 @@ Partition = tuple[str, int]
 GATHERED_MAX = 256
 """Messages, those of other keys among them. A command of the first waits for the last: some 25 ms, while an agent is behind."""
 
+GATHERED_MAX_S = 0.05
+"""Those whose follower was dropped on the way (a rebalance) are stepped after this long."""
+
 
 @dataclass(slots=True)
 class Gathering:

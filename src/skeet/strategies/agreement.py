@@ -11,9 +11,12 @@ chunk commands (ids, causes, contents), log lines of handlers aside, and memory 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from random import Random
+from textwrap import shorten
 from typing import Any
 
 from skeet.core.errors import InvalidInput
@@ -185,12 +188,9 @@ def _named(out: Out[Any] | None) -> str:
 
 
 def _same_memory(expected: InstanceState, found: InstanceState, where: str) -> None:
-    if _memory(expected.user) != _memory(found.user):
-        raise BatchesDisagree(
-            f"{where}: the state after the handlers is {expected.user!r}; with on_batch it is {found.user!r}"
-        )
-    if expected != found:
-        raise BatchesDisagree(f"{where}: {expected!r} is not {found!r}")
+    if _memory(expected.user) != _memory(found.user) or expected != found:
+        place, first, second = _difference(expected, found, "state")
+        raise BatchesDisagree(f"{where}: {place} after the handlers is {_short(first)}; with on_batch it is {_short(second)}")
 
 
 def _memory(user: Any) -> Any:
@@ -199,3 +199,22 @@ def _memory(user: Any) -> Any:
         return memory_to_bytes(user)
     except InvalidInput as error:
         return str(error), user
+
+
+def _difference(first: Any, second: Any, place: str) -> tuple[str, Any, Any]:
+    """The innermost field or item that is not the same, found from outside."""
+    inner: list[tuple[str, Any, Any]] = []
+    if type(first) is type(second):
+        if is_dataclass(first):
+            names = [each.name for each in fields(first)]
+            inner = [(f"{place}.{name}", getattr(first, name), getattr(second, name)) for name in names]
+        elif isinstance(first, list | tuple | deque) and len(first) == len(second):
+            inner = [(f"{place}[{n}]", *pair) for n, pair in enumerate(zip(first, second, strict=True))]
+    for name, one, other in inner:
+        if _memory(one) != _memory(other):
+            return _difference(one, other, name)
+    return place, first, second
+
+
+def _short(value: Any) -> str:
+    return f"{type(value).__name__} {shorten(repr(value), 400)}"

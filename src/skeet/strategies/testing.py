@@ -106,12 +106,12 @@ class Bench:
             instance_id="bench", strategy="bench", instrument_id="", parameters="{}", code_version="bench"
         )
         with exact_arithmetic():
-            self.state, outs = self.machine.start(self.state, bars, self._record(started, "control.events.v1"))
+            self.state, outs = self.machine.start(self.state, bars, self.record(started, "control.events.v1"))
         return self._commands(outs)
 
     def send(self, event: Event, topic: str = "market.trades.v1") -> list[SubmitOrder | CancelOrder]:
         """Give it any event; returns the commands it caused."""
-        self.given.append(self._record(event, topic))
+        self.given.append(self.record(event, topic))
         with exact_arithmetic():
             self.state, outs = self.machine.step(self.state, self.given[-1])
         return self._commands(outs)
@@ -306,7 +306,8 @@ class Bench:
             raise HandlerFailed("no quote yet: name the price of the fill")
         return quote.ask_price if side is Side.BUY else quote.bid_price
 
-    def _record(self, event: Event, topic: str) -> Record[Any]:
+    def record(self, event: Event, topic: str) -> Record[Any]:
+        """The event as it would be read from the topic now; it is not given to the strategy."""
         self._count += 1
         lean = not topic.startswith(("accounts", "control"))
         return Record(

@@ -114,10 +114,12 @@ class Stretch:
         times = array("q")
         for record in self.records:
             event = record.event
-            now_ns = max(now_ns, event.ts_event)
-            if isinstance(event, Quote):
+            kind = type(event)
+            if event.ts_event > now_ns:
+                now_ns = event.ts_event
+            if kind is Quote:
                 quote = event
-            if type(event) is self.kind:
+            if kind is self.kind:
                 quotes.append(quote)
                 times.append(now_ns)
         events = [self.records[place].event for place in self.rows]

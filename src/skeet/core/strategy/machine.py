@@ -215,9 +215,11 @@ class StrategyMachine:
     def _settle(self, state: InstanceState, records: Sequence[Record[Any]]) -> None:
         """What records leave behind in the instance when none of their handlers asks for anything."""
         for record in records:
-            state.now_ns = max(state.now_ns, record.event.ts_event)
-            if isinstance(record.event, Quote):
-                state.quote = record.event
+            event = record.event
+            if event.ts_event > state.now_ns:
+                state.now_ns = event.ts_event
+            if type(event) is Quote:
+                state.quote = event
             self._count(state, record, 0)
 
     def _on_account_event(self, state: InstanceState, record: Record[Any], event: AccountEvent) -> tuple[Out[Any], ...]:
