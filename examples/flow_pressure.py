@@ -30,7 +30,9 @@ class Parameters(BaseModel):
     """Checked when the strategy is started."""
 
     quantity: Decimal = Field(Decimal("0.01"), gt=0, description="what to buy, in base units")
-    pressure: Decimal = Field(Decimal(25), gt=0, lt=10**9, description="by how much one side must be ahead, in base units")
+    pressure: Decimal = Field(
+        Decimal(25), gt=0, lt=10**9, description="by how much one side must be ahead, in base units"
+    )
 
 
 @dataclass(slots=True)

@@ -142,7 +142,7 @@ class HostedConsumer(Consumer):  # type: ignore[misc]  # untyped library
     async def _add_gap(self, tp: Any, offset_from: int, offset_to: int) -> None:
         """Gaps mean nothing here: the host names the offset."""
 
-    async def getmany(self, timeout: float) -> AsyncIterator[tuple[Any, Any]]:
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[Any, Any]]:  # noqa: ASYNC109  # Faust's signature
         """What a poll brought, one by one, ``followed`` or not."""
         last: tuple[Any, Any] | None = None
         async for each in super().getmany(timeout):

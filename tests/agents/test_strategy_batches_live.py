@@ -35,7 +35,9 @@ FOREIGN = "SIM:ETH/USDT"
 
 def counted(source: str) -> str:
     """The example, saying how many rows it took at once, and not waiting for answers, which nobody gives here."""
-    said = source.replace("        return taken\n", '        context.log("rows taken", rows=taken)\n        return taken\n')
+    said = source.replace(
+        "        return taken\n", '        context.log("rows taken", rows=taken)\n        return taken\n'
+    )
     eager = said.replace(" and not context.orders", "")
     assert said not in (source, eager)
     return eager
@@ -90,7 +92,11 @@ def test_bursts_go_through_on_batch_and_single_records_make_the_same_commands(
     wait_for(lambda: len(commands()) >= asked + 10, 30, "orders of the second process")
     wait_for(lambda: len(lines("rows taken")) > taken, 60, "rows taken by the second process")
     checkpoints = len(list(records_until_end(settings, codec, [CHECKPOINTS])))
-    wait_for(lambda: len(list(records_until_end(settings, codec, [CHECKPOINTS]))) > checkpoints, 60, "a checkpoint of the second process")
+    wait_for(
+        lambda: len(list(records_until_end(settings, codec, [CHECKPOINTS]))) > checkpoints,
+        60,
+        "a checkpoint of the second process",
+    )
 
     assert len(list(records_until_end(settings, codec, [DEAD_LETTERS]))) >= 3
     bodies: dict[str, set[bytes]] = {}

@@ -20,7 +20,7 @@ from skeet.core.record import Event
 from skeet.core.strategy import Batch, Intent, Strategy, StrategyContext, buy_limit
 from skeet.core.strategy.batches import MIN_ROWS
 from skeet.core.values import Side, exact_arithmetic
-from skeet.strategies.agreement import TOPICS, BatchesDisagree, assert_batches_agree, random_market
+from skeet.strategies.agreement import TOPICS, BatchesDisagree, assert_batches_agree, processor_time, random_market
 from skeet.strategies.testing import INSTRUMENT, Bench
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flow_pressure.py"
@@ -97,6 +97,13 @@ class EveryQuote(Every):
 def test_the_example_gives_the_same_commands_in_any_chunks(example: ModuleType) -> None:
     strategy = example.FlowPressure(example.Parameters(pressure=Decimal(10)))
     assert assert_batches_agree(strategy, MARKET) > 20
+
+
+def test_the_fast_path_is_the_faster_one(example: ModuleType) -> None:
+    """Threefold as measured; here only that it is none the slower, on any machine."""
+    trades = [event for event in MARKET if isinstance(event, Trade)]
+    alone, together = processor_time(example.FlowPressure(example.Parameters(pressure=Decimal(100))), trades)
+    assert 0 < together < alone
 
 
 def test_unusual_trades_are_left_to_the_handler(example: ModuleType) -> None:

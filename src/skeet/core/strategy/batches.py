@@ -115,8 +115,7 @@ class Stretch:
         for record in self.records:
             event = record.event
             kind = type(event)
-            if event.ts_event > now_ns:
-                now_ns = event.ts_event
+            now_ns = max(now_ns, event.ts_event)
             if kind is Quote:
                 quote = event
             if kind is self.kind:

@@ -216,8 +216,7 @@ class StrategyMachine:
         """What records leave behind in the instance when none of their handlers asks for anything."""
         for record in records:
             event = record.event
-            if event.ts_event > state.now_ns:
-                state.now_ns = event.ts_event
+            state.now_ns = max(state.now_ns, event.ts_event)
             if type(event) is Quote:
                 state.quote = event
             self._count(state, record, 0)
