@@ -98,7 +98,8 @@ def test_bursts_go_through_on_batch_and_single_records_make_the_same_commands(
         "a checkpoint of the second process",
     )
 
-    assert len(list(records_until_end(settings, codec, [DEAD_LETTERS]))) >= 3
+    dead = [record.event.offset for record in records_until_end(settings, codec, [DEAD_LETTERS])]
+    assert len(set(dead)) >= 2, "the one of the second burst may die with the first process"
     bodies: dict[str, set[bytes]] = {}
     for record in commands():
         bodies.setdefault(record.event_id, set()).add(codec.encode(record.event, record.meta))
