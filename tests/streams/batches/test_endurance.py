@@ -30,7 +30,7 @@ from live_workers import (
 
 from skeet.local.kafka import KafkaBroker
 
-pytestmark = [pytest.mark.integration, pytest.mark.acceptance, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.acceptance, pytest.mark.timeout(2400)]
 
 JOINING_S = 120.0
 STAY_S = 3.0
