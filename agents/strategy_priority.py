@@ -22,10 +22,10 @@ SHARE = 0.3
 """Processor seconds that an instance may take in a second in which it does not stand in line for the processor."""
 LEAST = 0.1
 """What it may take in any second: so little is nobody's burden, however long it stands in line."""
-BURST_S = 0.02
+BURST_S = 0.03
 """What it may take on top of that, at once."""
-CALM_S = 5.0
-"""Without any excess for so long, it is nobody's burden any more."""
+CALM_S = 3.0
+"""So long after it last took too much, it is nobody's burden any more."""
 LOOK_S = 0.02
 """Between two looks. One look at one process costs 15 µs."""
 MAX_STEP_S = 0.5
@@ -59,11 +59,11 @@ class Demand:
         ran = min(seen.ran_s - before.ran_s, MAX_STEP_S)
         free = max(0.0, step - (seen.waited_s - before.waited_s))
         self._excess_s = min(max(0.0, self._excess_s + ran - max(SHARE * free, LEAST * step)), BURST_S)
-        self._calm_s = self._calm_s + step if self._excess_s == 0 else 0.0
         if self._excess_s >= BURST_S:
-            self.behind = True
-        elif self._calm_s >= CALM_S:
-            self.behind = False
+            self.behind, self._calm_s = True, 0.0
+        else:
+            self._calm_s += step
+            self.behind = self.behind and self._calm_s < CALM_S
         return self.behind
 
 
