@@ -377,12 +377,11 @@ class FaustHost:
             self._frame_to_log.observe(max(0, record.log_ns - event.ts_init) / NS_PER_S)
 
     def _raw(self, message: Any) -> RawRecord:
-        log_ns = round((message.timestamp or 0) * 1000) * NS_PER_MS
         return RawRecord(
             at=TopicPosition(message.topic.removeprefix(self._prefix), message.partition, message.offset),
             key=message.key or b"",
             value=message.value or b"",
-            log_ns=log_ns,
+            log_ns=round((message.timestamp or 0) * 1000) * NS_PER_MS,
         )
 
     # The journal: an agent's merge order goes before its outputs, its checkpoints behind them.

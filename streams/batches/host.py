@@ -37,8 +37,7 @@ from skeet.streams.stages import Partition
 from skeet.streams.topics import PartitionedBy, Topic, partition_count, topic_name
 
 WORTH_COLUMNS = 24
-"""Records of a chunk from which on columns cost less than taking them one by one (measured: as many
-as 8 to 24, by how many instruments they are of)."""
+"""Records of a chunk from which on columns cost less than taking them one by one (8 to 24, by the number of instruments)."""
 LIMITS = Limits(chunk_records=4_096, commit_after_s=COMMIT_INTERVAL_S)
 """A chunk's outputs must fit the producer's queue beside those on their way, and commits are as rare as they were."""
 

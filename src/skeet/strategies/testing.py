@@ -4,8 +4,8 @@
 
     bench = Bench(MyStrategy(MyParameters(size=Decimal("0.01"))))
     bench.start(bars=[...])
-    orders = bench.quote("99.99", "100.01")
-    bench.fill(orders[0])
+    bench.quote("99.99", "100.01")
+    bench.fill()
     assert bench.position == Decimal("0.01")
 
 The bench runs the very machine that runs live; its clock is the events'. Errors in handlers are raised, not recorded.
