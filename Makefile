@@ -39,9 +39,9 @@ check: dev ## format, lint, types, import directions (under 2 minutes)
 # the tests beside a broker have many threads.
 .PHONY: test
 test: dev ## the tests, on a real Kafka, PostgreSQL and ClickHouse engine (about 20 minutes)
-	$(BIN)/pytest -m "not integration and not e2e" -n 2 --dist loadfile
-	$(BIN)/pytest -m "integration and not e2e" -n 2 --dist loadfile --tb=native
-	$(BIN)/pytest -m "e2e and not acceptance" --tb=native
+	$(BIN)/pytest -m "not integration and not e2e" -n 2 --dist loadfile --hypothesis-profile=same
+	$(BIN)/pytest -m "integration and not e2e" -n 2 --dist loadfile --hypothesis-profile=same --tb=native
+	$(BIN)/pytest -m "e2e and not acceptance" --hypothesis-profile=same --tb=native
 
 .PHONY: acceptance
 acceptance: dev ## the whole platform under every fault: crash points, kills, failover, full disks, restores (hours)
@@ -52,7 +52,7 @@ guards: dev ## take each guard away in a copy and require its test to fail; ONLY
 	$(BIN)/python tests/guards/run.py $(ONLY)
 
 .PHONY: unit
-unit: dev ## only the tests that start nothing (seconds)
+unit: dev ## only the tests that start nothing, with fresh random examples (3 minutes)
 	$(BIN)/pytest -m "not integration and not e2e"
 
 .PHONY: fuzz

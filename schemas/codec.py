@@ -206,6 +206,8 @@ class Codec:
         body = io.BytesIO(record[HEADER.size :])
         try:
             result = read(codec, body, writer_schema)
+        except EOFError as error:  # its own text names a place in memory: the cause would differ with every reading
+            raise DecodeError(f"{full_name(codec.event_class)}: EOFError: the record ends within a field") from error
         except Exception as error:  # fastavro raises whatever the bytes led it to
             raise DecodeError(f"{full_name(codec.event_class)}: {type(error).__name__}: {error}") from error
         if body.read(1):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from clickhouse_process import clickhouse_server
+from hypothesis import settings as hypothesis_settings
 
 from skeet.config import Settings
 from skeet.local.kafka import KafkaBroker
@@ -21,6 +22,9 @@ from skeet.local.ports import free_port
 from skeet.local.postgres import PostgresServer
 from skeet.local.server import ChildServer
 from skeet.streams import topics_admin
+
+# `make test` draws the same examples at every run, so that what failed there fails again; `make unit` draws fresh ones.
+hypothesis_settings.register_profile("same", derandomize=True)
 
 
 @pytest.fixture(scope="session")
