@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from skeet.core.admission import recordable_amount
 from skeet.core.market import Bar, Channel, GapClosed, GapOpened, GapOutcome, Tick, Trade
 from skeet.core.record import Out, Record
-from skeet.core.values import NS_PER_MS, NS_PER_S, Side, from_mantissa, rescale
+from skeet.core.values import NS_PER_MS, NS_PER_S, Side, divide, from_mantissa, in_64_bits, rescale
 from skeet.streams.topics import MARKET_BARS
 
 INTERVALS: tuple[tuple[str, int], ...] = (("1s", NS_PER_S), ("1m", 60 * NS_PER_S))
@@ -187,6 +188,8 @@ def close(key: SeriesKey, series: Series, *, cause_at: str, ts_init: int, comple
         return None
     instrument_id, interval = key
     ts_close = bar.ts_open + LENGTHS[interval]
+    price_scale, (opened, high, low, last) = in_64_bits(bar.price_scale, bar.open, bar.high, bar.low, bar.close)
+    size_scale, (volume, buy_volume) = in_64_bits(bar.size_scale, bar.volume, bar.buy_volume)
     closed = Bar(
         instrument_id=instrument_id,
         ts_event=ts_close,
@@ -195,24 +198,29 @@ def close(key: SeriesKey, series: Series, *, cause_at: str, ts_init: int, comple
         ts_open=bar.ts_open,
         ts_close=ts_close,
         revision=0,
-        open_mantissa=bar.open,
-        high_mantissa=bar.high,
-        low_mantissa=bar.low,
-        close_mantissa=bar.close,
-        volume_mantissa=bar.volume,
-        buy_volume_mantissa=bar.buy_volume,
-        quote_volume=bar.quote_volume,
+        open_mantissa=opened,
+        high_mantissa=high,
+        low_mantissa=low,
+        close_mantissa=last,
+        volume_mantissa=volume,
+        buy_volume_mantissa=buy_volume,
+        quote_volume=_recordable(bar.quote_volume),
         trade_count=bar.trade_count,
         late_trades=series.late_trades,
         complete=complete,
         cause_at=cause_at,
-        price_scale=bar.price_scale,
-        size_scale=bar.size_scale,
+        price_scale=price_scale,
+        size_scale=size_scale,
         through_at=series.last_at,
     )
     series.closed_until, series.whole, series.bar = ts_close, True, None
     series.late_trades, series.torn = 0, False
     return closed
+
+
+def _recordable(quote_volume: Decimal) -> Decimal:
+    """Of the 36 places that a price and a size have together at most, those that an amount has."""
+    return recordable_amount(divide(quote_volume, Decimal(1)))
 
 
 def _on_gap_opened(state: BarsState, gap: GapOpened) -> None:

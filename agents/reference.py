@@ -21,7 +21,7 @@ from skeet.core.market import (
     VenueStatusChanged,
 )
 from skeet.core.record import MarketEvent, Out, Record, TopicPosition
-from skeet.core.values import NS_PER_MS, VenueStatus, rescale
+from skeet.core.values import NS_PER_MS, VenueStatus, in_64_bits, rescale
 from skeet.streams.topics import MARKET_REFERENCE
 
 INTERVAL_NS = 100 * NS_PER_MS
@@ -132,14 +132,15 @@ def publish(instrument_id: str, watched: Watched, at_ns: int) -> tuple[Out[Any],
     if change is None:
         return ()
     watched.published_ns, watched.published_status, watched.changed = at_ns, watched.status, None
+    scale, (bid, ask, last) = in_64_bits(watched.scale, watched.bid, watched.ask, watched.last)
     reference = Reference(
         instrument_id=instrument_id,
         ts_event=change.ts_event,
         ts_init=change.ts_init,
-        bid_mantissa=watched.bid,
-        ask_mantissa=watched.ask,
-        last_mantissa=watched.last,
-        price_scale=watched.scale,
+        bid_mantissa=bid,
+        ask_mantissa=ask,
+        last_mantissa=last,
+        price_scale=scale,
         status=watched.status,
         source_at=str(change.at),
     )

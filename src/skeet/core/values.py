@@ -33,6 +33,8 @@ NS_PER_S = 1_000_000_000
 
 AMOUNT_SCALE = 18
 """Decimal places of account amounts on the wire: ``decimal(38,18)``."""
+LARGEST_MANTISSA = 2**63 - 1
+"""Mantissas are Avro's ``long`` on the wire."""
 
 EXACT = Context(prec=80, traps=[Inexact, InvalidOperation, DivisionByZero])
 """80 digits hold any product of two 38-digit amounts; a result that needs more raises ``Inexact``."""
@@ -155,3 +157,13 @@ def rescale(mantissa: int, scale: int, target: int) -> int:
     if remainder:
         raise ValueError(f"{mantissa}e-{scale} has more than {target} decimal places")
     return quotient
+
+
+def in_64_bits(scale: int, *mantissas: int) -> tuple[int, tuple[int, ...]]:
+    """The numbers at the finest scale, at most ``scale``, at which each is a 64-bit mantissa: digits beyond it are cut.
+
+    What has more than 64 bits even as a whole number becomes the largest there is: a record can always be written.
+    """
+    while scale > 0 and any(abs(mantissa) > LARGEST_MANTISSA for mantissa in mantissas):
+        scale, mantissas = scale - 1, tuple(mantissa // 10 for mantissa in mantissas)
+    return scale, tuple(max(-LARGEST_MANTISSA, min(LARGEST_MANTISSA, mantissa)) for mantissa in mantissas)
