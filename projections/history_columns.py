@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from skeet.projections import column_arrays
 from skeet.projections.blocks import Block
-from skeet.projections.history import TABLE_OF_TOPIC, HistoryTable, derived_ids
+from skeet.projections.history import TABLE_OF_TOPIC, TABLES, HistoryTable, derived_ids
 from skeet.projections.history_rows import (
     UNFIT,
     Insert,
@@ -29,6 +29,9 @@ from skeet.schemas.columns.interning import Texts
 COLUMNS_FROM = 64
 """Records in a block from which columns are quicker than records one by one; kernels are compiled for nothing less."""
 
+PREPARED = ("trades", "quotes", "book_updates", "bars", "signals")
+"""Tables that get thousands of records as soon as a feed is on."""
+
 
 class BlockReader:
     """Makes inserts of blocks, of every topic. One thread at a time may use it: its tables of texts grow."""
@@ -38,6 +41,12 @@ class BlockReader:
         self._columns_from = columns_from
         self._known: dict[str, Texts] = {}
         self._decoders: dict[str, BatchDecoder] = {}
+
+    def prepare(self) -> None:
+        """Compile the kernels of :data:`PREPARED` now, the first time on a machine: records must not wait for that."""
+        for table in TABLES:
+            if table.name in PREPARED:
+                self._decoder(table).prepare()
 
     def inserts_of(self, block: Block) -> tuple[list[Insert], list[Unreadable]]:
         """What the block inserts: rows of its topic's table in any order, then rows of ``unreadable_records``; and which

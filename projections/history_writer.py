@@ -111,6 +111,7 @@ class HistorySession:
         InfrastructureError
             Kafka or ClickHouse is away, or the group moved on: start another session.
         """
+        self._reader.prepare()
         names = [topic_name(table.topic, self._settings.kafka) for table in TABLES]
         try:
             self._client.subscribe(names, on_assign=self._assigned, on_revoke=self._revoked)

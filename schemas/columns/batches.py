@@ -53,6 +53,11 @@ class BatchDecoder:
             columns[found.event_class] = Columns(found.event_class, found.storage, mine[found.index])
         return Batch(columns=columns, refused=tuple(sorted(refused, key=lambda each: each.index)))
 
+    def prepare(self) -> None:
+        """Make the kernels of all classes now, rather than when the first record of each comes."""
+        for event_class in self._classes:
+            self._decoder(event_class)
+
     def _decoder(self, event_class: type[Event]) -> ColumnDecoder:
         if event_class not in self._decoders:
             self._decoders[event_class] = ColumnDecoder(self._codec, event_class, self.known)

@@ -28,6 +28,7 @@ from skeet.local.watchdog import (
     STILL_S,
     Followed,
     LagAlarm,
+    Patience,
     Watchdog,
     forgotten,
     owned,
@@ -180,6 +181,25 @@ def test_first_record_behind_an_old_marker_is_given_time_before_anybody_is_resta
         dog.look()
     assert bench.restarted.qsize() == len(restarts)
     assert [(e["type"], e["key"]) for e in told.events] == [("GroupStalled", name) for name in restarts]
+
+
+def test_a_process_that_stands_still_after_its_restart_is_given_twice_the_time() -> None:
+    patience, now_s, rests = Patience(), 0.0, []
+    for position in (5, 5, 5, 5, 5, 5, 5, 6):
+        patience.restarted(now_s, {PLACE: position})
+        began_s = now_s
+        while patience.lasts(now_s):
+            now_s += 1.0
+        rests.append(now_s - began_s)
+    assert rests == [60, 120, 240, 480, 960, 960, 960, 60]
+
+
+def test_a_process_without_a_group_is_given_no_longer() -> None:
+    patience = Patience()
+    for at_s in (0.0, 100.0, 200.0):
+        patience.restarted(at_s, {})
+    assert (patience.lasts(259.0), patience.lasts(260.0)) == (True, False)
+    assert not Patience().lasts(0.0)
 
 
 def test_lag_is_told_once_when_it_exceeds_its_limit_and_once_below_half_of_it() -> None:

@@ -101,6 +101,17 @@ def test_every_class_goes_by_columns_and_nothing_falls_back(
     assert plain(BlockReader(CODEC, columns_from=1).inserts_of(block_of(table.topic.name, records))[0]) == one_by_one
 
 
+def test_prepared_tables_need_no_kernel_when_their_records_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = BlockReader(CODEC, columns_from=1)
+    reader.prepare()
+    monkeypatch.setattr("skeet.schemas.columns.batches.ColumnDecoder", lambda *_: pytest.fail("made only now"))
+    for table in (table for table in TABLES if table.name in history_columns.PREPARED):
+        (event, *_) = table.topic.events
+        value = dataclasses.replace(sample(event), **{"price_scale": 2} if hasattr(event, "price_scale") else {})
+        block = block_of(table.topic.name, [CODEC.encode(value, None if is_lean(event) else sample(Meta))])
+        assert reader.inserts_of(block)
+
+
 def test_what_is_no_record_of_the_topic_is_kept_and_the_rest_goes_by_columns() -> None:
     quote: Any = dataclasses.replace(sample(Quote), price_scale=2, size_scale=2)
     good = CODEC.encode(quote)

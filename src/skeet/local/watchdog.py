@@ -35,6 +35,7 @@ FORGOTTEN_S = 3 * STILL_S
 
 SAMPLE_INTERVAL_S = 3.0
 MIN_BETWEEN_RESTARTS_S = 60.0
+MAX_BETWEEN_RESTARTS_S = 16 * MIN_BETWEEN_RESTARTS_S
 
 
 def stuck(samples: Sequence[Sample]) -> list[Partition]:
@@ -106,6 +107,30 @@ class LagAlarm:
         return news
 
 
+class Patience:
+    """How long a process is left alone after a restart: twice as long after each that got nothing of its group moving.
+
+    It may only be slow: a restart takes away what it had begun, and on a busy machine the next one would come before it is
+    as far again, and so on for ever.
+    """
+
+    def __init__(self) -> None:
+        self._at_s: float | None = None
+        self._rest_s = MIN_BETWEEN_RESTARTS_S
+        self._positions: Mapping[Partition, int] = {}
+
+    def restarted(self, at_s: float, positions: Mapping[Partition, int]) -> None:
+        """A restart at this time, with its group's positions then (none: it has no group, and is given no longer)."""
+        first = self._at_s is None or not positions
+        moved = any(self._positions.get(place, 0) < position for place, position in positions.items())
+        self._rest_s = MIN_BETWEEN_RESTARTS_S if first or moved else min(2 * self._rest_s, MAX_BETWEEN_RESTARTS_S)
+        self._at_s, self._positions = at_s, dict(positions)
+
+    def lasts(self, at_s: float) -> bool:
+        """Whether it is to be left alone at this time."""
+        return self._at_s is not None and at_s - self._at_s < self._rest_s
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Followed:
     """A process under watch.
@@ -171,7 +196,7 @@ class Watchdog:
         self._silence: dict[str, Silence] = {}
         self._alarms: dict[str, LagAlarm] = {}
         self._generation: dict[str, float | None] = {}
-        self._restarted_s: dict[str, float] = {}
+        self._patience: dict[str, Patience] = {name: Patience() for name in followed}
         self._nothing_before: dict[tuple[str, Partition], tuple[int, int]] = {}
         self._waiting_since: dict[tuple[str, Partition], tuple[int, float]] = {}
         declare("skeet_stalls_total", followed)
@@ -288,12 +313,13 @@ class Watchdog:
         self._stalled(name, events, f"{reason} in {places}")
 
     def _rests(self, name: str) -> bool:
-        return time.monotonic() - self._restarted_s.get(name, -MIN_BETWEEN_RESTARTS_S) < MIN_BETWEEN_RESTARTS_S
+        return self._patience[name].lasts(time.monotonic())
 
     def _stalled(self, name: str, events: list[GroupStalled], reason: str) -> None:
         if self._rests(name):
             return
-        self._restarted_s[name] = time.monotonic()
+        samples = self._samples[name]
+        self._patience[name].restarted(time.monotonic(), samples[-1].committed if samples else {})
         self._samples[name].clear()
         self._written[name].clear()
         logger().warning("stuck", process=name, reason=reason)
