@@ -5,25 +5,54 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from confluent_kafka import ConsumerGroupTopicPartitions
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from skeet.config import Settings
 from skeet.core.errors import InfrastructureError
-from skeet.streams.kafka import admin, group_name
+from skeet.streams.kafka import consumer, group_name
 from skeet.streams.reading import Partition, messages_until_end
 
 REQUEST_TIMEOUT_S = 10.0
 POLL_INTERVAL_S = 0.3
+WITHOUT_COORDINATOR = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
+"""What a broker says of a group for a moment after it came back."""
 
 
 def committed_positions(settings: Settings, role_group: str) -> dict[Partition, int]:
-    """Next offset of each partition that the group ever committed."""
+    """Next offset of each partition that the group ever committed. It is not joined.
+
+    The admin client could be asked too, and has been seen to end the process in C when a broker that was killed and came
+    back knew no coordinator of the group.
+
+    Raises
+    ------
+    InfrastructureError
+        Kafka is away, or nobody answers for the group's positions.
+    """
     group = group_name(settings, role_group)
-    request = ConsumerGroupTopicPartitions(group)
-    client = admin(settings)  # held until the answer is here: a client that is collected takes its requests with it
-    answer = client.list_consumer_group_offsets([request], request_timeout=REQUEST_TIMEOUT_S)
-    places = answer[group].result(timeout=REQUEST_TIMEOUT_S).topic_partitions
-    return {(place.topic, place.partition): place.offset for place in places if place.offset >= 0}
+    client = consumer(settings, "skeet-positions", group_id=group)
+    until = time.monotonic() + REQUEST_TIMEOUT_S
+    try:
+        while True:
+            try:
+                found = client.committed(_partitions(client, settings), timeout=REQUEST_TIMEOUT_S)
+                return {(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
+            except KafkaException as error:
+                if error.args[0].code() not in WITHOUT_COORDINATOR or time.monotonic() > until:
+                    raise InfrastructureError(f"positions of consumer group {group}: {error.args[0].str()}") from error
+                time.sleep(POLL_INTERVAL_S)
+    finally:
+        client.close()
+
+
+def _partitions(client: Consumer, settings: Settings) -> list[TopicPartition]:
+    known = client.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+    ours = (name for name in known if name.startswith(settings.kafka.topic_prefix) and not name.startswith("__"))
+    return [TopicPartition(name, number) for name in ours for number in known[name].partitions]
 
 
 def delivered_ends(settings: Settings, role_group: str) -> dict[Partition, int]:

@@ -202,6 +202,64 @@ def test_a_process_without_a_group_is_given_no_longer() -> None:
     assert not Patience().lasts(0.0)
 
 
+class Uncoordinated(Sampler):
+    """A broker that does not answer for groups, and for topics only when it is not away; ``answers`` heals it."""
+
+    def __init__(self, *, away: bool) -> None:
+        self.away = away
+        self.answers = False
+
+    def sample(self, group: str) -> Sample:
+        if self.answers:
+            return Sample(at_s=time.monotonic(), committed={}, end={})
+        raise InfrastructureError("NOT_COORDINATOR")
+
+    def written(self, topics: Sequence[str]) -> int:
+        if self.away:
+            raise InfrastructureError("no broker")
+        return 0
+
+
+def looked_at(script: Uncoordinated, followed: Mapping[str, Followed], tmp_path: Path) -> tuple[Bench, Watchdog]:
+    bench = Bench()
+    dog = Watchdog(bench, followed, script, Incidents(Told(), tmp_path / "watchdog.json"))
+    dog.look()
+    return bench, dog
+
+
+GROUP_AND_BROKER = {"desk": Followed(group="g"), "kafka": Followed()}
+
+
+def test_broker_that_answers_for_topics_and_not_for_groups_is_restarted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "UNANSWERED_S", 0.0)
+    bench, _ = looked_at(Uncoordinated(away=False), GROUP_AND_BROKER, tmp_path)
+    assert bench.restarted.get_nowait() == "kafka"
+    assert "positions of g" in bench.reasons["kafka"]
+
+
+@pytest.mark.parametrize(
+    ("away", "followed"), [(True, GROUP_AND_BROKER), (False, {"desk": Followed(group="g")})], ids=["away", "not ours"]
+)
+def test_broker_that_is_away_or_not_ours_is_left_alone(
+    away: bool, followed: Mapping[str, Followed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "UNANSWERED_S", 0.0)
+    bench, _ = looked_at(Uncoordinated(away=away), followed, tmp_path)
+    assert bench.restarted.empty()
+
+
+def test_broker_is_given_time_to_load_its_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Uncoordinated(away=False)
+    bench, dog = looked_at(script, GROUP_AND_BROKER, tmp_path)
+    script.answers = True
+    dog.look()
+    monkeypatch.setattr(watchdog, "UNANSWERED_S", 0.0)
+    dog.look()
+    assert bench.restarted.empty()
+
+
 def test_lag_is_told_once_when_it_exceeds_its_limit_and_once_below_half_of_it() -> None:
     alarm = LagAlarm(100)
     assert [lag for lag in (0, 100, 101, 500, 90, 51, 50, 10, 101) if alarm.see(lag)] == [101, 50, 101]

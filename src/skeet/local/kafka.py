@@ -95,9 +95,10 @@ def server_properties(paths: KafkaPaths) -> str:
         "group.initial.rebalance.delay.ms": "0",
         # A transaction that outlived its time holds up whoever takes over; the default looks every 10 s.
         "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
-        # After kill -9 the controller waits for the old registration to lapse: 9 s by default, 3 s so. With 1 s a machine that
-        # is busy with other things (load 30 on two cores) made the controller fence its own broker in mid-flow.
-        "broker.session.timeout.ms": "3000",
+        # After kill -9 the controller waits for the old registration to lapse: 9 s by default, 6 s so. With less, a machine that
+        # is busy with other things (load 20 on two cores) made the controller fence its own broker: with 1 s in mid-flow, with
+        # 3 s while it came back, and its group coordinators never recovered from that.
+        "broker.session.timeout.ms": "6000",
         "broker.heartbeat.interval.ms": "200",
         # Topics are made by `skeet topics apply` only; a typing mistake must not make one.
         "auto.create.topics.enable": "false",

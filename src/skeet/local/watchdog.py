@@ -33,6 +33,10 @@ WAITED_S = STILL_S / 2
 FORGOTTEN_S = 3 * STILL_S
 """Records that wait this long are forgotten even when no more come: whoever writes them may be waiting for the answer."""
 
+BROKER = "kafka"
+UNANSWERED_S = 60.0
+"""A broker that answers nobody for a group's positions this long has lost its coordinator for good."""
+
 SAMPLE_INTERVAL_S = 3.0
 MIN_BETWEEN_RESTARTS_S = 60.0
 MAX_BETWEEN_RESTARTS_S = 16 * MIN_BETWEEN_RESTARTS_S
@@ -196,6 +200,7 @@ class Watchdog:
         self._silence: dict[str, Silence] = {}
         self._alarms: dict[str, LagAlarm] = {}
         self._generation: dict[str, float | None] = {}
+        self._unanswered_since: dict[str, float] = {}
         self._patience: dict[str, Patience] = {name: Patience() for name in followed}
         self._nothing_before: dict[tuple[str, Partition], tuple[int, int]] = {}
         self._waiting_since: dict[tuple[str, Partition], tuple[int, float]] = {}
@@ -218,6 +223,7 @@ class Watchdog:
                 self._look_at_group(name, followed, taken)
             if followed.writes and pulse is not None:
                 self._look_at_writer(name, followed, pulse)
+        self._look_at_coordinators()
         self._incidents.flush()
 
     def stop(self) -> None:
@@ -262,12 +268,35 @@ class Watchdog:
         try:
             sample = self._sampler.sample(group)
         except InfrastructureError:
+            self._unanswered_since.setdefault(group, time.monotonic())
             return None
+        self._unanswered_since.pop(group, None)
         limit = self._settings.lag_limit
         self._incidents.lag[group] = sample.lag
         if self._alarms.setdefault(group, LagAlarm(limit)).see(sample.lag):
             self._incidents.add(group, GroupLagged(group=group, lag=sample.lag, limit=limit))
         return sample
+
+    def _look_at_coordinators(self) -> None:
+        """A broker that was killed and came back on a busy machine has been seen to serve its topics, and some of its groups
+        never again (its log: "out of sync with the underlying log"). Only another restart helps."""
+        if BROKER not in self._followed or self._watched.ready_since(BROKER) is None:
+            self._unanswered_since.clear()
+            return
+        now_s = time.monotonic()
+        groups = sorted(group for group, since in self._unanswered_since.items() if now_s - since >= UNANSWERED_S)
+        if not groups or self._rests(BROKER):
+            return
+        try:
+            self._sampler.written(())
+        except InfrastructureError:
+            return
+        reason = f"answers, but not for the positions of {', '.join(groups)} for {UNANSWERED_S:.0f} s or more"
+        event = GroupStalled(
+            process=BROKER, group=groups[0], topic="", partition=-1, position=-1, end=-1, reason=reason
+        )
+        self._stalled(BROKER, [event], reason)
+        self._unanswered_since.clear()
 
     def _look_at_writer(self, name: str, followed: Followed, pulse: Pulse) -> None:
         """A client that hangs inside takes records and writes none: what the process says against what the log holds."""
