@@ -131,8 +131,9 @@ class Bar(MarketEvent):
 
     ``interval`` is ``1s`` or ``1m``. ``quote_volume`` is Σ price × size, to 18 places. Scales are the finest of the trades',
     or coarser where a mantissa would not fit. ``late_trades`` counts trades that came after an earlier bar of this interval
-    had closed (they are in no bar). ``complete`` is False while a gap is open. ``cause_at`` is the position of the record that closed it and ``through_at`` that of the last trade taken into account
-    (both empty for history fetched from the venue): a restart reads the trades from there on.
+    had closed (they are in no bar). ``complete`` is False while a gap is open. ``cause_at`` is the position of the record
+    that closed it and ``through_at`` that of the last trade taken into account (both empty for history fetched from the
+    venue): a restart reads the trades from there on.
     """
 
     interval: str
