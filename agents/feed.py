@@ -31,13 +31,9 @@ from skeet.streams.door import KEPT_BYTES, KEPT_CAUSE
 from skeet.streams.kafka import producer
 from skeet.streams.topics import (
     DEAD_LETTERS,
-    INSTRUMENTS,
+    FEEDS_OWN,
     MARKET_BARS,
-    MARKET_BOOKS,
-    MARKET_QUOTES,
     MARKET_RAW,
-    MARKET_STATUS,
-    MARKET_TRADES,
     topic_name,
 )
 
@@ -51,9 +47,8 @@ FLUSH_DEADLINE_S = 30.0
 FULL_QUEUE_WAIT_S = 0.05
 QUEUE_MESSAGES = 200_000
 """Records that wait for the broker in this process, about 100 MB; beyond it reading waits (the socket fills, not memory)."""
-WRITTEN_TOPICS = (
-    MARKET_RAW, MARKET_TRADES, MARKET_QUOTES, MARKET_BOOKS, MARKET_BARS, MARKET_STATUS, INSTRUMENTS,
-)  # fmt: skip
+WRITTEN_TOPICS = (*FEEDS_OWN, MARKET_BARS)
+OWN_KINDS = frozenset(event.__name__ for topic in FEEDS_OWN for event in topic.events)
 
 
 class FeedPublisher:
@@ -82,6 +77,10 @@ class FeedPublisher:
         self._source = Source(
             "skeet_records_published_total", lambda: {(ROLE,): float(self.written.total())}
         ).register()
+
+    def handed(self) -> int:
+        """Records handed to the producer, of the topics that only a feed writes."""
+        return sum(count for kind, count in self.written.items() if kind in OWN_KINDS)
 
     def frame(self, raw: RawFrame, events: Iterable[MarketEvent]) -> None:
         """Queue a frame as received, then its events."""

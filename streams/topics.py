@@ -276,6 +276,9 @@ PLATFORM_EVENTS = Topic(
     reason="a season of incidents to look back on",
 )
 
+FEEDS_OWN: tuple[Topic, ...] = (MARKET_RAW, MARKET_TRADES, MARKET_QUOTES, MARKET_BOOKS, MARKET_STATUS, INSTRUMENTS)
+"""What nobody but the feed writes: where these end must agree with what it says that it handed to its client."""
+
 TOPICS: tuple[Topic, ...] = (
     MARKET_RAW,
     MARKET_TRADES,

@@ -26,6 +26,7 @@ from skeet.streams.batches.chunk import Chunk
 from skeet.streams.batches.contract import require_known_versions
 from skeet.streams.batches.fetching import fetched_chunks, keep_bytes
 from skeet.streams.batches.ledger import Limits
+from skeet.streams.batches.memory import give_back_large_blocks
 from skeet.streams.batches.walking import warm
 from skeet.streams.kafka import SESSION_TIMEOUT_MS
 from skeet.streams.stages import Partition
@@ -84,6 +85,7 @@ class ChunkClient:
         require_known_versions("aiokafka")
         require_kafka(settings.kafka)
         keep_bytes()
+        give_back_large_blocks()
         warm()
         self._options = {
             "bootstrap_servers": settings.kafka.bootstrap,

@@ -25,6 +25,7 @@ from skeet.streams.batches.chunk import Chunk
 from skeet.streams.batches.contract import require_known_versions
 from skeet.streams.batches.fetching import fetched_chunks, keep_bytes
 from skeet.streams.batches.ledger import Ledger, Limits
+from skeet.streams.batches.memory import give_back_large_blocks
 from skeet.streams.batches.messages import ChunkMessage
 from skeet.streams.batches.walking import warm
 
@@ -304,5 +305,6 @@ class ChunkTransport(Transport):  # type: ignore[misc]  # untyped library
     def __init__(self, *args: Any, limits: Limits | None = None, **kwargs: Any) -> None:
         require_known_versions()
         keep_bytes()
+        give_back_large_blocks()
         super().__init__(*args, **kwargs)
         self.limits = limits or Limits()

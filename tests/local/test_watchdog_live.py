@@ -15,7 +15,9 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from skeet.agents.feed import PUBLISHED, FeedPublisher
 from skeet.config import KafkaSettings, Settings, WatchdogSettings
+from skeet.core.market import MarketDataStale
 from skeet.core.platform import GroupLagged, GroupStalled, ProcessRestarted
 from skeet.health import Health
 from skeet.local import pulse, watchdog
@@ -24,7 +26,7 @@ from skeet.local.installation import Installation
 from skeet.local.plan import ProcessSpec
 from skeet.local.sampler import Sampler
 from skeet.local.status import platform_status
-from skeet.local.supervisor import Supervisor
+from skeet.local.supervisor import Supervisor, followed_of
 from skeet.local.watchdog import Followed, Watchdog
 from skeet.metrics import REGISTRY
 from skeet.probes import serve
@@ -201,3 +203,29 @@ def test_writer_whose_client_hangs_inside_is_restarted_and_one_that_writes_is_no
 class Nowhere:
     def publish(self, events: Any) -> None:
         """Nobody reads these."""
+
+
+def test_feed_that_has_nothing_to_tell_but_its_venues_silence_is_left_alone(
+    quick: None, applied_settings: Settings, tmp_path: Path
+) -> None:
+    settings = applied_settings
+    publisher, health = FeedPublisher(settings, registered_codec(settings)), Health()
+    health.work(PUBLISHED, publisher.handed)
+    mute = Mute(serve(Settings(data=tmp_path), "feed", health))
+    sampler = Sampler(settings.kafka)
+    followed = followed_of([ProcessSpec(name="feed", command=(), role="feed")], settings)
+    dog = Watchdog(mute, followed, sampler, Incidents(Nowhere(), tmp_path / "watchdog.json"))
+    try:
+        until = time.monotonic() + 8
+        while time.monotonic() < until and not mute.reasons:
+            publisher.events(
+                [MarketDataStale(instrument_id="SIM:BTC/USDT", ts_event=0, ts_init=time.time_ns(), last_seen=0)]
+            )
+            publisher.poll()
+            dog.look()
+            time.sleep(0.25)  # the watchdog's own pace
+        assert not mute.reasons
+        assert publisher.handed()
+    finally:
+        dog.stop()
+        publisher.close()

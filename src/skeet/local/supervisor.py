@@ -46,7 +46,7 @@ from skeet.probes import serve
 from skeet.process import DRAIN_DEADLINE_S, StopSignal, announce_ready, configure_logging, logger
 from skeet.streams import crash_points
 from skeet.streams.crash_points import SUPERVISOR_AFTER_START, reach
-from skeet.streams.topics import MARKET_QUOTES, MARKET_RAW, MARKET_TRADES, topic_name
+from skeet.streams.topics import FEEDS_OWN, topic_name
 
 TICK_S = 0.1
 READY_DEADLINE_S = 180.0
@@ -327,7 +327,7 @@ def platform(port_base: int | None = None) -> tuple[Supervisor, Callable[[], Non
 
 def followed_of(specs: Sequence[ProcessSpec], settings: Settings) -> dict[str, Followed]:
     """What the watchdog looks at: every process of ours, its group, and the topics that it alone writes."""
-    writes = {"feed": tuple(topic_name(topic, settings.kafka) for topic in (MARKET_RAW, MARKET_TRADES, MARKET_QUOTES))}
+    writes = {"feed": tuple(topic_name(topic, settings.kafka) for topic in FEEDS_OWN)}
     several = {spec.role for spec in specs if spec.slot > 0}
     return {
         spec.name: Followed(
