@@ -8,13 +8,13 @@ their niceness. Being behind costs nothing on an idle machine.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from skeet.niceness import set_niceness
 
 NICENESS = 19
 """Of an instance that is behind: a sixtieth of the weight of everybody else."""
@@ -116,15 +116,3 @@ def sight(pid: int) -> Seen:
     except FileNotFoundError:  # a kernel without scheduler statistics: nobody seems to wait
         waited_ns = 0
     return Seen(time.monotonic(), ran, waited_ns / 1e9)
-
-
-def set_niceness(pid: int, niceness: int) -> None:
-    """For all threads of the process, and for its session where the system groups by sessions. As far as allowed: without
-    privileges, threads only ever become nicer."""
-    with suppress(OSError):
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, int(thread.name), niceness)
-    with suppress(OSError):
-        # Threads are weighed within their session's group; this is the weight of the group.
-        Path(f"/proc/{pid}/autogroup").write_text(str(niceness))

@@ -20,7 +20,9 @@ from typing import Any, Protocol
 import aiokafka
 from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
+from faust.transport.drivers.aiokafka import Consumer, Transport
+
+from skeet.streams.same_loop import SameLoopReader
 
 FETCH_WAIT_MS = 100
 SESSION_TIMEOUT_MS = 10_000
@@ -95,8 +97,8 @@ class CopartitionedAssignor(AbstractPartitionAssignor):  # type: ignore[misc]  #
         """Nothing is remembered between assignments."""
 
 
-class CommittedReader(AIOKafkaConsumerThread):  # type: ignore[misc]  # untyped library
-    """The consumer's thread, with our consumer in it."""
+class CommittedReader(SameLoopReader):
+    """The consumer's place on the loop, with our consumer in it."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         host: Host = transport.host

@@ -10,12 +10,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import psutil
-
 from skeet.local.identity import Identity, sweep_session
 from skeet.local.installation import Installation
 from skeet.local.plan import ProcessSpec, State
 from skeet.local.state import ProcessRecord
+from skeet.niceness import set_niceness
 from skeet.probes import read_address
 
 NICENESS = 10
@@ -57,7 +56,7 @@ class Child:
             )
         self.identity = Identity.of(self._popen.pid)
         if self.spec.niced:
-            psutil.Process(self._popen.pid).nice(NICENESS)
+            set_niceness(self._popen.pid, NICENESS)
         self.enter(State.STARTING)
 
     def adopt(self, record: ProcessRecord) -> bool:
