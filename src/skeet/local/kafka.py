@@ -38,8 +38,6 @@ _MUTE = logging.getLogger("skeet.local.kafka.probe")
 _MUTE.addHandler(logging.NullHandler())
 _MUTE.propagate = False
 
-NETWORK_THREADS = 2
-IO_THREADS = max(2, os.cpu_count() or 2)
 HEAP = ("-Xms256m", "-Xmx384m")
 START_DEADLINE_S = 60.0
 """A cold start takes 3 s, a recovery after power loss with many segments much longer; past this it is an error."""
@@ -108,9 +106,6 @@ def server_properties(paths: KafkaPaths) -> str:
         "offsets.retention.minutes": str(10 * 365 * 24 * 60),
         # Space that records left returns at the next such look (default: 5 minutes).
         "log.retention.check.interval.ms": "30000",
-        # As many as can run: the defaults (3 and 8) hand each request to a thread that sleeps, on a core that is asleep.
-        "num.network.threads": str(NETWORK_THREADS),
-        "num.io.threads": str(IO_THREADS),
         # The default takes 128 MiB of a heap of 384.
         "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
     }
