@@ -7,9 +7,16 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+
+from skeet.cli.platform import _raise_if_hopeless
+from skeet.core.errors import InfrastructureError
+from skeet.local.installation import Installation
+from skeet.local.plan import State
+from skeet.local.state import PlatformState, ProcessRecord
 
 pytestmark = pytest.mark.integration
 
@@ -80,3 +87,20 @@ def test_reset_of_a_foreign_directory_is_refused(tmp_path: Path) -> None:
     done = skeet(tmp_path, "reset", "--yes")
     assert done.returncode == 2
     assert (tmp_path / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize(("then", "hopeless"), [(9, False), (12, False), (13, True)])
+def test_only_restarts_since_the_wait_began_make_a_process_hopeless(tmp_path: Path, then: int, hopeless: bool) -> None:
+    record = ProcessRecord(
+        name="gateway",
+        state=State.BACKOFF,
+        identity=None,
+        restarts=then,
+        since=0.0,
+        last_exit="ended",
+        group="",
+        stop_signal=15,
+    )
+    state = PlatformState(supervisor=None, processes=(record,))
+    with pytest.raises(InfrastructureError, match="again and again") if hopeless else nullcontext():
+        _raise_if_hopeless(Installation(tmp_path), state, {"gateway": 9})

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -215,6 +216,7 @@ def _await_ready(
     installation: Installation, supervisor: Identity, process: subprocess.Popen[bytes] | None = None
 ) -> None:
     deadline = time.monotonic() + READY_DEADLINE_S
+    before: dict[str, int] = {}
     with Console(stderr=True).status("starting") as display:
         while time.monotonic() < deadline:
             state = read_state(installation.state_file)
@@ -223,7 +225,9 @@ def _await_ready(
             if state.supervisor == supervisor:
                 if state.settled:
                     return
-                _raise_if_hopeless(installation, state)
+                for record in state.processes:
+                    before.setdefault(record.name, record.restarts)
+                _raise_if_hopeless(installation, state, before)
                 waiting = unsettled(state)
                 display.update(f"{len(state.processes) - len(waiting)}/{len(state.processes)} ready; {_phrase(state)}")
             time.sleep(POLL_INTERVAL_S)
@@ -231,9 +235,10 @@ def _await_ready(
     raise InfrastructureError(f"not ready after {READY_DEADLINE_S:.0f} s: {late}; see `skeet logs`, `skeet status`")
 
 
-def _raise_if_hopeless(installation: Installation, state: PlatformState) -> None:
+def _raise_if_hopeless(installation: Installation, state: PlatformState, before: Mapping[str, int]) -> None:
+    """``before``: restarts that a process had when this wait began. One that was taken over may have had many in its life."""
     for record in state.processes:
-        if record.state is State.BACKOFF and record.restarts >= HOPELESS_AFTER:
+        if record.state is State.BACKOFF and record.restarts - before[record.name] >= HOPELESS_AFTER:
             last = " ".join(last_lines(installation.logs / f"{record.name}.log", 1))
             raise InfrastructureError(
                 f"{record.name} ends again and again ({record.last_exit}): {last[-400:]}; see `skeet logs {record.name}`. "
