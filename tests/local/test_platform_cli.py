@@ -102,5 +102,7 @@ def test_only_restarts_since_the_wait_began_make_a_process_hopeless(tmp_path: Pa
         stop_signal=15,
     )
     state = PlatformState(supervisor=None, processes=(record,))
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "gateway.log").write_text("its last words\n")
     with pytest.raises(InfrastructureError, match="again and again") if hopeless else nullcontext():
         _raise_if_hopeless(Installation(tmp_path), state, {"gateway": 9})
