@@ -18,12 +18,11 @@ from skeet.niceness import set_niceness
 
 NICENESS = 19
 """Of an instance that is behind: a sixtieth of the weight of everybody else."""
-SHARE = 0.4
-"""Processor seconds that an instance may take in a second in which it does not stand in line for the processor. One that follows
-five hundred quotes a second takes 0.15 to 0.2, and stands in line for half of the time where two cores do everything."""
+SHARE = 0.3
+"""Processor seconds that an instance may take in a second in which it does not stand in line for the processor."""
 LEAST = 0.1
 """What it may take in any second: so little is nobody's burden, however long it stands in line."""
-BURST_S = 0.025
+BURST_S = 0.03
 """What it may take on top of that, at once."""
 CALM_S = 3.0
 """So long after it last took too much, it is nobody's burden any more."""

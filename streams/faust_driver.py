@@ -1,6 +1,6 @@
 """Stock Faust's Kafka driver with the promises that it does not make by itself.
 
-Changed are six things. The consumer reads committed records only (stock does so in exactly-once mode only and would show
+Changed are seven things. The client runs on the loop of its host, without a thread of its own. The consumer reads committed records only (stock does so in exactly-once mode only and would show
 aborted fills). The offsets to commit come from the host's own account of finished records, not from Faust's list of acks
 with its gaps (which counts the first record after a control marker as done before it is). Where reading starts after an
 assignment is asked of the host, which restores its machines at that moment, before anything is delivered. Partition *p* of

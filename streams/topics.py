@@ -277,7 +277,7 @@ PLATFORM_EVENTS = Topic(
 )
 
 FEEDS_OWN: tuple[Topic, ...] = (MARKET_RAW, MARKET_TRADES, MARKET_QUOTES, MARKET_BOOKS, MARKET_STATUS, INSTRUMENTS)
-"""What nobody but the feed writes: where these end must agree with what it says that it handed to its client."""
+"""What only a feed writes (or a replay in its place): they grow when it hands records to its client, or the client hangs."""
 
 TOPICS: tuple[Topic, ...] = (
     MARKET_RAW,
