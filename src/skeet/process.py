@@ -108,7 +108,8 @@ class StopSignal:
 
 
 def run_loop(main: Coroutine[Any, Any, R]) -> R:
-    """``asyncio.run`` on uvloop's event loops, in this thread and in those that libraries start.
+    """``asyncio.run`` on uvloop's event loops, in this thread and in those that libraries start. They wait in whole
+    milliseconds: a sleep of less than half of one is none, and a loop around it keeps a core.
 
     Most of what our processes do at a thousand records a second is waking up, reading a socket and writing to one.
     """
