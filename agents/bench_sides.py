@@ -28,7 +28,6 @@ from skeet.agents.bench_clock import Clock
 from skeet.agents.bench_ema import Averages
 from skeet.agents.bench_signals import EMA_WEIGHT, EVERY, IMBALANCE_KEPT, RSI_PERIOD, TickSignals
 from skeet.core.market import Signal, Trade
-from skeet.process import run_loop
 from skeet.schemas.catalogue import committed_schema
 from skeet.schemas.codec import HEADER, numbered_codec
 from skeet.streams.batches.app import batch_app, each_chunk
@@ -206,7 +205,7 @@ def main() -> None:
     if side in BARE:
         found = BARE[side](bootstrap, topic, int(count))
     else:
-        found = run_loop(_run(side, bootstrap, topic, out, Clock(int(count), int(compare_at))))
+        found = asyncio.run(_run(side, bootstrap, topic, out, Clock(int(count), int(compare_at))))
     sys.stdout.write(json.dumps(found) + "\n")
     sys.stdout.flush()
     # Faust's threads may outlive it.

@@ -30,7 +30,7 @@ from skeet.core.strategy import TradedInstrument
 from skeet.core.strategy.api import overrides
 from skeet.core.strategy.machine import InstanceIdentity, InstanceState, StrategyMachine
 from skeet.core.values import AccountId, TenantId
-from skeet.process import StopSignal, logger, run_loop
+from skeet.process import StopSignal, logger
 from skeet.schemas.codec import Codec
 from skeet.streams.faust_app import FaustHost, Plan
 from skeet.streams.journaling import AgentIdentity
@@ -72,7 +72,7 @@ HANDLED: tuple[tuple[str, Topic], ...] = (
 def main(settings: Settings) -> int:
     """Run the instance named by ``SKEET_STRATEGY__INSTANCE`` until SIGTERM or a halt; returns the exit code."""
     stop = StopSignal().install()
-    return guarded(settings, lambda watch: run_loop(_run(settings, stop, watch)))
+    return guarded(settings, lambda watch: asyncio.run(_run(settings, stop, watch)))
 
 
 async def _run(settings: Settings, stop: StopSignal, watch: Watch) -> int:

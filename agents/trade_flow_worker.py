@@ -6,6 +6,7 @@ Run as many as wanted: each partition's windows are its reader's, and go with it
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from skeet.agents.trade_flow import NAME, ROLE, TradeFlow
@@ -15,7 +16,7 @@ from skeet.core.control import DeadLetter
 from skeet.core.market import LateRecord
 from skeet.core.values import LateReason
 from skeet.metrics import counter
-from skeet.process import StopSignal, run_loop
+from skeet.process import StopSignal
 from skeet.streams.batches.app import batch_app, each_chunk
 from skeet.streams.batches.chunk import Chunk
 from skeet.streams.batches.emission import Outputs
@@ -33,7 +34,7 @@ HEARTBEAT_S = 2.0
 
 def main(settings: Settings) -> int:
     """Run until SIGTERM; returns the exit code."""
-    return run_loop(_run(settings, StopSignal().install()))
+    return asyncio.run(_run(settings, StopSignal().install()))
 
 
 async def _run(settings: Settings, stop: StopSignal) -> int:

@@ -5,6 +5,8 @@ Run as many as wanted: partitions are shared out so that one instrument's record
 
 from __future__ import annotations
 
+import asyncio
+
 from skeet.agents.bars_columns import ColumnBars
 from skeet.agents.clock import run_clock
 from skeet.agents.imbalance_columns import ColumnImbalance
@@ -12,7 +14,7 @@ from skeet.agents.reference_columns import ColumnReferences
 from skeet.agents.restoring import TAIL_BARS, TAIL_STATUS, Restorer
 from skeet.agents.signals import BarSignals
 from skeet.config import Settings, SignalSettings
-from skeet.process import StopSignal, run_loop
+from skeet.process import StopSignal
 from skeet.streams.batches.host import ChunkHost
 from skeet.streams.faust_app import Plan
 from skeet.streams.registry import registered_codec
@@ -25,7 +27,7 @@ GROUP = "worker"
 
 def main(settings: Settings) -> int:
     """Run until SIGTERM; returns the exit code."""
-    return run_loop(_run(settings, StopSignal().install()))
+    return asyncio.run(_run(settings, StopSignal().install()))
 
 
 async def _run(settings: Settings, stop: StopSignal) -> int:

@@ -1,6 +1,6 @@
 """Stock Faust's Kafka driver with the promises that it does not make by itself.
 
-Changed are seven things. The client runs on the loop of its host, without a thread of its own. The consumer reads committed records only (stock does so in exactly-once mode only and would show
+Changed are six things. The consumer reads committed records only (stock does so in exactly-once mode only and would show
 aborted fills). The offsets to commit come from the host's own account of finished records, not from Faust's list of acks
 with its gaps (which counts the first record after a control marker as done before it is). Where reading starts after an
 assignment is asked of the host, which restores its machines at that moment, before anything is delivered. Partition *p* of
@@ -20,9 +20,7 @@ from typing import Any, Protocol
 import aiokafka
 from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
-from faust.transport.drivers.aiokafka import Consumer, Transport
-
-from skeet.streams.same_loop import SameLoopReader
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 
 FETCH_WAIT_MS = 100
 SESSION_TIMEOUT_MS = 10_000
@@ -97,8 +95,8 @@ class CopartitionedAssignor(AbstractPartitionAssignor):  # type: ignore[misc]  #
         """Nothing is remembered between assignments."""
 
 
-class CommittedReader(SameLoopReader):
-    """The consumer's place on the loop, with our consumer in it."""
+class CommittedReader(AIOKafkaConsumerThread):  # type: ignore[misc]  # untyped library
+    """The consumer's thread, with our consumer in it."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         host: Host = transport.host

@@ -30,8 +30,8 @@ MAX_RECORDS = 20_000
 """Records on their way; more wait. A fifth of what the producer's queue takes: the next input may cause thousands."""
 POLL_INTERVAL_S = 0.005
 """Acknowledgements are collected this often while they gate commits only."""
-HELD_POLL_INTERVAL_S = 0.001
-"""And this often while one of them holds outputs back. uvloop's clock ticks in milliseconds: less is no wait at all."""
+HELD_POLL_INTERVAL_S = 0.0005
+"""And this often while one of them holds outputs back."""
 
 Ready = tuple[str, bytes, bytes, int | None]
 """A record to be sent: the broker's topic name, key, value, partition where the key does not decide."""

@@ -12,13 +12,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
 
 import structlog
-
-R = TypeVar("R")
 
 DRAIN_DEADLINE_S = 20.0
 """A role that was asked to stop finishes what it holds within this time; then it is killed."""
@@ -105,18 +101,6 @@ class StopSignal:
         if self.stopping:
             return
         await event.wait()
-
-
-def run_loop(main: Coroutine[Any, Any, R]) -> R:
-    """``asyncio.run`` on uvloop's event loops, in this thread and in those that libraries start. They wait in whole
-    milliseconds: a sleep of less than half of one is none, and a loop around it keeps a core.
-
-    Most of what our processes do at a thousand records a second is waking up, reading a socket and writing to one.
-    """
-    import uvloop  # the command line has no event loop, and need not wait for one
-
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    return asyncio.run(main)
 
 
 READY = threading.Event()

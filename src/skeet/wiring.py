@@ -49,10 +49,7 @@ ROLES: dict[str, Role] = {
         Role(name="registry", entry="skeet.local.registry:main", summary="schema registry", after=("kafka",)),
         Role(name="postgres", entry="skeet.local.postgres:main", summary="PostgreSQL"),
         Role(
-            name="clickhouse",
-            entry="skeet.local.clickhouse:main",
-            summary="ClickHouse engine behind its HTTP protocol",
-            niced=True,
+            name="clickhouse", entry="skeet.local.clickhouse:main", summary="ClickHouse engine behind its HTTP protocol"
         ),
         Role(name="sim", entry="skeet.venues.sim.role:main", summary="the simulated exchange"),
         Role(name="feed", entry="skeet.roles.feed:main", summary="market data into topics", after=("sim", "registry")),

@@ -5,11 +5,9 @@ The producer is a stand-in that acknowledges when the test says so; its order an
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
-import uvloop
 from confluent_kafka import KafkaError
 from held_producer import HeldProducer
 
@@ -88,24 +86,3 @@ async def test_a_checkpoint_is_made_and_sent_behind_everything_before_it(outbox:
     client.acknowledge()
     outbox.collect()
     assert client.sent == ["c1", "c2", "checkpoint"]
-
-
-@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def test_waiting_for_an_entry_does_not_keep_a_core(loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = 0
-
-    def poll(_: HeldProducer, timeout: float) -> int:
-        nonlocal looks
-        looks += 1
-        return 0
-
-    async def hold() -> None:
-        outbox = Outbox(KafkaSettings(), numbered_codec(), HeldProducer())
-        outbox.add(PLACE, 1, [command("c1")], first=entry("j1"))
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(outbox.run(), 0.2)
-
-    monkeypatch.setattr(HeldProducer, "poll", poll)
-    with asyncio.Runner(loop_factory=loop) as runner:
-        runner.run(hold())
-    assert 0 < looks <= 200

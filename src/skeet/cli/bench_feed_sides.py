@@ -27,7 +27,6 @@ from skeet.config import Settings, load_settings
 from skeet.core.market import BookDelta, Quote, RawFrame, Trade
 from skeet.core.record import Event
 from skeet.core.values import NS_PER_MS
-from skeet.process import run_loop
 from skeet.schemas.catalogue import committed_schema
 from skeet.schemas.codec import Codec, numbered_codec
 from skeet.venues.binance.generated import SYMBOLS
@@ -150,7 +149,7 @@ SIDES = {"feed": feed, "plain": plain}
 def main() -> None:
     """Entry of ``python -m``."""
     side, port, warm, burst = sys.argv[1:5]
-    found = run_loop(SIDES[side](load_settings(), int(port), int(warm), int(burst)))
+    found = asyncio.run(SIDES[side](load_settings(), int(port), int(warm), int(burst)))
     sys.stdout.write(json.dumps(found) + "\n")
 
 

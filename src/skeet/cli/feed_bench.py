@@ -17,7 +17,6 @@ from skeet.config import Settings
 from skeet.core.errors import InfrastructureError
 from skeet.local.ports import free_port
 from skeet.local.server import ChildServer
-from skeet.process import run_loop
 from skeet.roles.feed_intake import Intake
 from skeet.roles.feed_recovery import Recovery
 from skeet.schemas.codec import Codec
@@ -63,7 +62,9 @@ def from_socket(settings: Settings, paths: Sequence[Path], venue: str, home: Pat
     server = ChildServer("skeet.venues.binance.play", [*map(str, paths), "--port", str(port)], home)
     server.start()
     try:
-        return run_loop(through_feed(settings, registered_codec(settings), port, venue, list(symbols), (0, expected)))
+        return asyncio.run(
+            through_feed(settings, registered_codec(settings), port, venue, list(symbols), (0, expected))
+        )
     finally:
         server.stop()
 

@@ -20,7 +20,7 @@ from skeet.core.errors import InfrastructureError, VenueError
 from skeet.core.market import Channel
 from skeet.core.values import NS_PER_MS, NS_PER_S, VenueStatus
 from skeet.health import HEALTH
-from skeet.process import StopSignal, announce_ready, logger, run_loop
+from skeet.process import StopSignal, announce_ready, logger
 from skeet.roles.feed_gate import FeedGate
 from skeet.roles.feed_intake import Intake
 from skeet.roles.feed_recovery import Recovery, fetch_trades, first_history, newest_trade_id
@@ -40,7 +40,7 @@ STEADY_S = 30.0
 def main(settings: Settings) -> int:
     """Run until asked to stop; the exit code."""
     stop = StopSignal().install()
-    run_loop(Feed(settings, stop).run())
+    asyncio.run(Feed(settings, stop).run())
     return 0
 
 

@@ -10,7 +10,7 @@ from skeet.agents.gateway_log import GatewayLog
 from skeet.config import Settings
 from skeet.core.errors import InfrastructureError
 from skeet.health import HEALTH
-from skeet.process import DRAIN_DEADLINE_S, StopSignal, announce_ready, configure_logging, logger, run_loop
+from skeet.process import DRAIN_DEADLINE_S, StopSignal, announce_ready, configure_logging, logger
 from skeet.streams.ports import SendGuard, Venue
 from skeet.streams.registry import registered_codec
 from skeet.venues.execution.accounts import accounts_with_keys, venue_of
@@ -20,7 +20,7 @@ from skeet.venues.execution.binance import load_library
 def main(settings: Settings) -> int:
     """Run until asked to stop: 0. A failure ends the process with 1; its successor recovers from the log."""
     configure_logging("gateway", settings.log_level)
-    return run_loop(_run(settings, StopSignal().install()))
+    return asyncio.run(_run(settings, StopSignal().install()))
 
 
 async def _run(settings: Settings, stop: StopSignal) -> int:

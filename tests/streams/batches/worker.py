@@ -13,7 +13,6 @@ import sys
 import time
 from pathlib import Path
 
-from skeet.process import run_loop
 from skeet.streams.batches.app import batch_app, each_chunk
 from skeet.streams.batches.chunk import Chunk
 from skeet.streams.batches.emission import Outputs
@@ -43,4 +42,4 @@ async def main(bootstrap: str, group: str, topic: str, out: str, file: Path, slo
 
 if __name__ == "__main__":
     bootstrap, group, topic, out, file, *slow = sys.argv[1:]
-    run_loop(main(bootstrap, group, topic, out, Path(file), int(slow[0]) if slow else 0))
+    asyncio.run(main(bootstrap, group, topic, out, Path(file), int(slow[0]) if slow else 0))

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from skeet.config import Settings
 from skeet.health import HEALTH
 from skeet.metrics import declare
-from skeet.process import StopSignal, announce_ready, logger, run_loop
+from skeet.process import StopSignal, announce_ready, logger
 from skeet.venues.sim.exchange import Exchange, ExchangeOptions
 from skeet.venues.sim.instruments import CommissionAsset
 from skeet.venues.sim.orders import UniqueAmong
@@ -29,7 +29,7 @@ def main(settings: Settings) -> int:
         fsync=settings.sim.fsync,
     )
     exchange = Exchange(settings.data / "sim", time.time_ns, options)
-    run_loop(_serve(settings, exchange, stop))
+    asyncio.run(_serve(settings, exchange, stop))
     return 0
 
 
