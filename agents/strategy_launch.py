@@ -112,6 +112,7 @@ def instance_environment(settings: Settings, instance_id: str) -> dict[str, str]
         "HOME": str(data / HOME),
         "TMPDIR": str(data / HOME),
         "MALLOC_ARENA_MAX": "2",  # else every thread reserves memory that counts as used
+        "OPENBLAS_NUM_THREADS": "1",  # numpy's threads would be there before the process is confined
         "PYTHONDONTWRITEBYTECODE": "1",
         "SKEET_DATA": str(data),
         "SKEET_READY_FILE": str(data / HOME / "ready"),  # written once confined, and its address beside it

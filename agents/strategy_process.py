@@ -32,7 +32,8 @@ from skeet.core.strategy.machine import InstanceIdentity, InstanceState, Strateg
 from skeet.core.values import AccountId, TenantId
 from skeet.process import StopSignal, logger
 from skeet.schemas.codec import Codec
-from skeet.streams.faust_app import FaustHost, Plan
+from skeet.streams.faust_app import Plan
+from skeet.streams.journaled_host import JournaledHost
 from skeet.streams.journaling import AgentIdentity
 from skeet.streams.partitioner import partition_of
 from skeet.streams.ranges import Partition, records_between, watermarks
@@ -78,7 +79,7 @@ def main(settings: Settings) -> int:
 async def _run(settings: Settings, stop: StopSignal, watch: Watch) -> int:
     codec = registered_codec(settings)
     process = await asyncio.to_thread(StrategyProcess, settings, codec, watch)
-    host = FaustHost(settings, codec, process.plan())
+    host = JournaledHost(settings, codec, process.plan())
     return await host.run(stop, _watch(process, stop)) or process.exit_code
 
 

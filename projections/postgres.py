@@ -50,6 +50,8 @@ class AccountSession:
             settings,
             f"{GROUP}-{settings.slot}",
             group_id=group_name(settings, GROUP),
+            # Whoever takes over from a killed process takes its place at once, instead of waiting until the group missed it.
+            group_instance_id=f"{GROUP}-{settings.slot}",
             fetch_min_bytes=FETCH_BYTES,
             fetch_wait_max_ms=FETCH_WAIT_MS,
             enable_partition_eof=True,

@@ -1,26 +1,21 @@
-"""Stock Faust's Kafka driver with the promises that it does not make by itself.
+"""Faust's Kafka consumer as our hosts need it, and what they are asked.
 
-Changed are six things. The consumer reads committed records only (stock does so in exactly-once mode only and would show
-aborted fills). The offsets to commit come from the host's own account of finished records, not from Faust's list of acks
-with its gaps (which counts the first record after a control marker as done before it is). Where reading starts after an
-assignment is asked of the host, which restores its machines at that moment, before anything is delivered. Partition *p* of
-every topic goes to the same member. Fetches wait 100 ms instead of 1,500, so that a stop is quick. A message knows whether
-another one of the same poll follows it: Faust hands over one at a time, so no queue tells.
+It reads committed records only (stock does so in exactly-once mode only and would show aborted fills). Partition *p* of
+every topic goes to the same member. Fetches wait 100 ms instead of 1,500, so that a stop is quick.
 
-Private names of faust-streaming 0.15.3 and aiokafka 0.14.0 are used; the versions are pinned, and the adapter's tests
-(aborted transaction, kill, redelivery) run against a real broker.
+Private names of faust-streaming and aiokafka are used: :mod:`skeet.streams.batches.contract` names them.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import aiokafka
 from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
 FETCH_WAIT_MS = 100
 SESSION_TIMEOUT_MS = 10_000
@@ -41,8 +36,8 @@ class Host(Protocol):
     static_member: str
     pinned: dict[str, int]
 
-    def committable(self) -> Mapping[Partition, int]:
-        """Next offsets: everything before them is finished, outputs acknowledged."""
+    def committing(self) -> None:
+        """What is finished is about to be committed."""
         ...
 
     async def starting(self, committed: Mapping[Partition, int]) -> Mapping[Partition, int]:
@@ -121,61 +116,6 @@ class CommittedReader(AIOKafkaConsumerThread):  # type: ignore[misc]  # untyped 
         )
 
 
-class HostedConsumer(Consumer):  # type: ignore[misc]  # untyped library
-    """Faust's consumer; the host says what is finished and where to start."""
-
-    @property
-    def _host(self) -> Host:
-        host: Host = self.transport.host
-        return host
-
-    def _new_consumer_thread(self) -> Any:
-        return CommittedReader(self, loop=self.loop, beacon=self.beacon)
-
-    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[Any]:
-        assigned = self.assignment()
-        return (tp for tp in assigned if (tp.topic, tp.partition) in self._host.committable())
-
-    def _new_offset(self, tp: Any) -> int | None:
-        return self._host.committable().get((tp.topic, tp.partition))
-
-    async def _add_gap(self, tp: Any, offset_from: int, offset_to: int) -> None:
-        """Gaps mean nothing here: the host names the offset."""
-
-    async def getmany(self, timeout: float) -> AsyncIterator[tuple[Any, Any]]:  # noqa: ASYNC109  # Faust's signature
-        """What a poll brought, one by one, ``followed`` or not."""
-        last: tuple[Any, Any] | None = None
-        async for each in super().getmany(timeout):
-            if last is not None:
-                last[1].followed = True
-                yield last
-            last = each
-        # Faust looks at these two before each message; the end of its loop may be their doing.
-        if last is not None and self.flow_active and last[1].generation_id == self.app.consumer_generation_id:
-            last[1].followed = False
-            yield last
-
-    async def seek_to_committed(self) -> Mapping[Any, int]:
-        """Ask the host where to start, and go there."""
-        committed = dict(await super().seek_to_committed())
-        missing = [tp for tp, offset in committed.items() if offset is None]
-        if missing:
-            committed.update(await self.earliest_offsets(*missing))
-        plain = {(tp.topic, tp.partition): offset for tp, offset in committed.items()}
-        wanted = await self._host.starting(plain)
-        moved = {tp: wanted[tp.topic, tp.partition] for tp in committed}
-        await self.seek_wait({tp: offset for tp, offset in moved.items() if offset != committed[tp] or tp in missing})
-        return moved
-
-    async def on_partitions_revoked(self, revoked: set[Any]) -> None:
-        """Let the host finish, commit, then give the partitions up."""
-        if revoked:
-            await self._host.revoking()
-            await self.commit()
-        await super().on_partitions_revoked(revoked)
-        self._host.revoked()
-
-
 class HeldPositions:
     """What the consumer holds of its partitions, without asking the broker. Readable from any thread; 0 where unknown."""
 
@@ -203,10 +143,3 @@ class HeldPositions:
         assignment = subscription.assignment if subscription is not None else None
         place = aiokafka.TopicPartition(*partition)
         return assignment.state_value(place) if assignment is not None and place in assignment.tps else None
-
-
-class HostedTransport(Transport):  # type: ignore[misc]  # untyped library
-    """Faust's transport with our consumer; ``host`` is set before the application starts."""
-
-    Consumer = HostedConsumer
-    host: Host

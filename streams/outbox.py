@@ -1,7 +1,7 @@
 """Outgoing records in the order of what caused them, and how far they are acknowledged.
 
-Each input record adds one entry, with the records it caused (none is common). An input is finished once its entry and all
-before it are acknowledged: the next offset of its partition may then be committed. Nobody waits for single records.
+Each input adds one entry, with the records it caused. It is finished once they and all before them are acknowledged: its
+offsets may then be committed. Nobody waits for single records.
 
 Two things may hold an entry's records back: another record that must be acknowledged first (a journal's entry before the
 outputs of what it orders), and everything before it (a checkpoint).
@@ -22,8 +22,6 @@ from skeet.core.record import Out
 from skeet.schemas.codec import Codec
 from skeet.streams.topics import TOPIC_BY_NAME, topic_name
 
-Partition = tuple[str, int]
-
 MAX_IN_FLIGHT = 5_000
 """Inputs whose outputs are on their way; more wait. Bounds what a kill makes a successor repeat."""
 MAX_RECORDS = 20_000
@@ -38,13 +36,9 @@ Ready = tuple[str, bytes, bytes, int | None]
 
 
 class _Entry:
-    __slots__ = ("at_head", "next_offset", "on_finished", "partition", "waiting")
+    __slots__ = ("at_head", "on_finished", "waiting")
 
-    def __init__(
-        self, partition: Partition | None, next_offset: int, waiting: int, on_finished: Callable[[], None] | None = None
-    ) -> None:
-        self.partition = partition
-        self.next_offset = next_offset
+    def __init__(self, waiting: int, on_finished: Callable[[], None] | None = None) -> None:
         self.waiting = waiting
         self.on_finished = on_finished
         self.at_head: Callable[[], Out[Any]] | None = None
@@ -58,16 +52,10 @@ class Outbox:
         self._client = client
         self._names = {name: topic_name(topic, kafka) for name, topic in TOPIC_BY_NAME.items()}
         self._entries: deque[_Entry] = deque()
-        self._finished: dict[Partition, int] = {}
         self._pending = asyncio.Event()
         self._held = 0
         self._records = 0
         self.failure: InfrastructureError | None = None
-
-    @property
-    def finished(self) -> dict[Partition, int]:
-        """Next offset of each partition: everything before it is done and acknowledged."""
-        return self._finished
 
     async def room(self) -> None:
         """Return once fewer than :data:`MAX_IN_FLIGHT` inputs and :data:`MAX_RECORDS` records wait for acknowledgements."""
@@ -77,27 +65,21 @@ class Outbox:
 
     def add(
         self,
-        partition: Partition | None,
-        next_offset: int,
         outs: Sequence[Out[Any]],
         *,
         first: Out[Any] | None = None,
         on_first: Callable[[int], None] = lambda _: None,
         on_finished: Callable[[], None] | None = None,
     ) -> None:
-        """Send the outs of one input; ``partition`` is None for outs that no single record caused.
-
-        ``on_finished`` is called once they and all that was added before are acknowledged.
+        """Send the outs of one input; ``on_finished`` is called once they and all that was added before are acknowledged.
 
         With ``first`` that record is sent, and the outs once it is acknowledged; ``on_first`` is then told its offset.
         """
         if not outs and first is None and not self._entries:
-            if partition is not None:
-                self._finished[partition] = next_offset
             if on_finished is not None:
                 on_finished()
             return
-        entry = _Entry(partition, next_offset, len(outs) + (first is not None), on_finished)
+        entry = _Entry(len(outs) + (first is not None), on_finished)
         ready = [self._encoded(out) for out in outs]
         self._entries.append(entry)
         if first is None:
@@ -109,7 +91,7 @@ class Outbox:
 
     def add_behind(self, made: Callable[[], Out[Any]]) -> None:
         """Send a record, made at that moment, once everything added before is acknowledged."""
-        entry = _Entry(None, 0, 1)
+        entry = _Entry(1)
         entry.at_head = made
         self._entries.append(entry)
         self._pending.set()
@@ -117,7 +99,6 @@ class Outbox:
     def forget(self) -> None:
         """Drop the account of what is in flight: its partitions belong to somebody else now."""
         self._entries.clear()
-        self._finished.clear()
         self._held = 0
 
     async def drained(self, deadline_s: float) -> bool:
@@ -146,7 +127,7 @@ class Outbox:
         raise self.failure
 
     def collect(self) -> None:
-        """Take the acknowledgements that arrived and move the finished offsets on."""
+        """Take the acknowledgements that arrived, and say what is finished by them."""
         self._client.poll(0)
         while self._entries and self.failure is None:
             entry = self._entries[0]
@@ -156,8 +137,6 @@ class Outbox:
             if entry.waiting:
                 return
             self._entries.popleft()
-            if entry.partition is not None:
-                self._finished[entry.partition] = entry.next_offset
             if entry.on_finished is not None:
                 entry.on_finished()
 

@@ -27,7 +27,7 @@ from skeet.streams.batches.contract import require_known_versions
 from skeet.streams.batches.fetching import fetched_chunks, keep_bytes
 from skeet.streams.batches.ledger import Limits
 from skeet.streams.batches.memory import give_back_large_blocks
-from skeet.streams.batches.walking import warm
+from skeet.streams.batches.walking import compiled
 from skeet.streams.kafka import SESSION_TIMEOUT_MS
 from skeet.streams.stages import Partition
 
@@ -70,6 +70,9 @@ class ChunkClient:
 
     Parameters
     ----------
+    client_id
+        its place in the group, too: the successor of a killed process takes it over at once by the same name, instead of
+        waiting until the group missed the old one.
     fetch_min_bytes, fetch_wait_ms
         the broker answers when so much is there, or so long has passed.
 
@@ -86,11 +89,12 @@ class ChunkClient:
         require_kafka(settings.kafka)
         keep_bytes()
         give_back_large_blocks()
-        warm()
+        self._walk = compiled()
         self._options = {
             "bootstrap_servers": settings.kafka.bootstrap,
             "client_id": client_id,
             "group_id": group_id,
+            "group_instance_id": client_id,
             "isolation_level": "read_committed",
             "enable_auto_commit": False,
             "auto_offset_reset": "earliest",
@@ -239,7 +243,7 @@ class ChunkClient:
             return []
         with fetcher._subscriptions.fetch_context():
             places = set(consumer.assignment())
-            fetching = asyncio.ensure_future(fetched_chunks(fetcher, places, timeout_s, LIMITS))
+            fetching = asyncio.ensure_future(fetched_chunks(fetcher, places, timeout_s, LIMITS, self._walk))
             called = asyncio.ensure_future(self._called.wait())
             await asyncio.wait((fetching, called), return_when=asyncio.FIRST_COMPLETED)
             called.cancel()

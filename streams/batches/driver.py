@@ -24,10 +24,10 @@ from skeet.process import logger
 from skeet.streams.batches.chunk import Chunk
 from skeet.streams.batches.contract import require_known_versions
 from skeet.streams.batches.fetching import fetched_chunks, keep_bytes
+from skeet.streams.batches.framing import Walk
 from skeet.streams.batches.ledger import Ledger, Limits
 from skeet.streams.batches.memory import give_back_large_blocks
 from skeet.streams.batches.messages import ChunkMessage
-from skeet.streams.batches.walking import warm
 
 POLL_S = 1.0
 """How long one question to the fetcher waits for records; it answers as soon as there are some."""
@@ -61,11 +61,14 @@ class ChunkThread(AIOKafkaConsumerThread):  # type: ignore[misc]  # untyped libr
         if consumer._closed or fetcher._closed:
             raise ConsumerStoppedError
         with fetcher._subscriptions.fetch_context():
-            return await fetched_chunks(fetcher, active_partitions, timeout or 0.0, self.consumer.ledger.limits)
+            limits, walk = self.consumer.ledger.limits, self.consumer.walk
+            return await fetched_chunks(fetcher, active_partitions, timeout or 0.0, limits, walk)
 
 
 class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
     """Faust's consumer, delivering chunks."""
+
+    walk: Walk
 
     def __init__(self, transport: ChunkTransport, *args: Any, **kwargs: Any) -> None:
         self._changed = asyncio.Event()
@@ -79,7 +82,7 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
         return ChunkThread(self, loop=self.loop, beacon=self.beacon)
 
     async def on_start(self) -> None:
-        """Refuse what chunks cannot serve, and compile.
+        """Refuse what chunks cannot serve, and compile what is to be compiled.
 
         Raises
         ------
@@ -90,7 +93,7 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
             raise InvalidInput(
                 f"tables {sorted(self.app.tables)}: an application that reads chunks keeps its own state"
             )
-        warm()
+        self.walk = self.transport.walk or _compiled()
         await super().on_start()
 
     async def fail(self, error: BaseException) -> None:
@@ -291,8 +294,20 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
             await self.commit()
 
 
+def _compiled() -> Walk:
+    """Numba is imported only where it is used: the plain walk is for processes that must be small."""
+    from skeet.streams.batches.walking import compiled
+
+    return compiled()
+
+
 class ChunkTransport(Transport):  # type: ignore[misc]  # untyped library
     """Faust's transport with our consumer.
+
+    Parameters
+    ----------
+    walk
+        finds the records of fetched batches; the compiled one, if None.
 
     Raises
     ------
@@ -302,9 +317,10 @@ class ChunkTransport(Transport):  # type: ignore[misc]  # untyped library
 
     Consumer: type[ChunkConsumer] = ChunkConsumer
 
-    def __init__(self, *args: Any, limits: Limits | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, limits: Limits | None = None, walk: Walk | None = None, **kwargs: Any) -> None:
         require_known_versions()
         keep_bytes()
         give_back_large_blocks()
         super().__init__(*args, **kwargs)
         self.limits = limits or Limits()
+        self.walk = walk

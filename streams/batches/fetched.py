@@ -21,7 +21,7 @@ from crc32c import crc32c
 
 from skeet.core.errors import InvalidInput
 from skeet.streams.batches.chunk import Chunk
-from skeet.streams.batches.walking import SMALLEST_RECORD, walk
+from skeet.streams.batches.framing import SMALLEST_RECORD, Walk
 from skeet.streams.stages import Partition
 
 HEADER = struct.Struct(">qiibIhiqqqhii")
@@ -73,9 +73,14 @@ class FetchedChunks:
         pairs of producer id and first offset, as the broker's answer lists them.
     position
         the offset that was asked for: records before it are left out.
+    walk
+        finds the records of batches.
     """
 
-    def __init__(self, place: Partition, raw: bytes, aborted: Iterable[tuple[int, int]], position: int) -> None:
+    def __init__(
+        self, place: Partition, raw: bytes, aborted: Iterable[tuple[int, int]], position: int, walk: Walk
+    ) -> None:
+        self._walk = walk
         self._place = place
         self._raw = raw
         self._view = memoryview(raw)
@@ -176,7 +181,7 @@ class FetchedChunks:
             ends = np.cumsum([len(piece) for piece in taken.pieces])
             table[1:, 0], table[:, 1] = ends[:-1], ends
             table[0, 0] = 0
-        found = walk(np.frombuffer(raw or b"\0", np.uint8), table, first)
+        found = self._walk(raw, table, first)
         if found is None:
             raise CorruptRecordException(f"{self._at_text}: malformed records")
         return Chunk(

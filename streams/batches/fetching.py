@@ -15,6 +15,7 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from skeet.streams.batches.chunk import Chunk
 from skeet.streams.batches.fetched import FetchedChunks
+from skeet.streams.batches.framing import Walk
 from skeet.streams.batches.ledger import Limits
 from skeet.streams.stages import Partition
 
@@ -51,7 +52,9 @@ def keep_bytes() -> None:
     aiokafka_conn.READER_LIMIT = READ_AHEAD_BYTES
 
 
-async def fetched_chunks(fetcher: Any, active: set[Partition], timeout_s: float, limits: Limits) -> dict[Any, Chunk]:
+async def fetched_chunks(
+    fetcher: Any, active: set[Partition], timeout_s: float, limits: Limits, walk: Walk
+) -> dict[Any, Chunk]:
     """What the fetcher holds of the ``active`` partitions, one chunk for each; waits up to ``timeout_s`` for the first.
 
     Moves the consumer's positions past what it returns, as aiokafka's own ``fetched_records`` does.
@@ -68,7 +71,7 @@ async def fetched_chunks(fetcher: Any, active: set[Partition], timeout_s: float,
         # What was fetched before a rebalance may be another member's by now.
         waiter = subscriptions.wait_for_assignment() if subscriptions.reassignment_in_progress else None
         if waiter is None:
-            found = _ready(fetcher, active, limits)
+            found = _ready(fetcher, active, limits, walk)
             if found or left <= 0:
                 return found
             waiter = fetcher._create_fetch_waiter()
@@ -79,7 +82,7 @@ async def fetched_chunks(fetcher: Any, active: set[Partition], timeout_s: float,
         waiter.result()
 
 
-def _ready(fetcher: Any, active: set[Partition], limits: Limits) -> dict[Any, Chunk]:
+def _ready(fetcher: Any, active: set[Partition], limits: Limits, walk: Walk) -> dict[Any, Chunk]:
     found: dict[Any, Chunk] = {}
     records = 0
     for place, result in list(fetcher._records.items()):
@@ -91,7 +94,7 @@ def _ready(fetcher: Any, active: set[Partition], limits: Limits) -> dict[Any, Ch
                 _drop(fetcher, place)
                 result.check_raise()
         else:
-            chunk = _chunk(result, place, limits)
+            chunk = _chunk(result, place, limits, walk)
             if not result.has_more():
                 _drop(fetcher, place)
             if chunk is not None:
@@ -108,13 +111,13 @@ def _drop(fetcher: Any, place: Partition) -> None:
     fetcher._notify(fetcher._wait_consume_future)
 
 
-def _chunk(result: Any, place: Partition, limits: Limits) -> Chunk | None:
+def _chunk(result: Any, place: Partition, limits: Limits, walk: Walk) -> Chunk | None:
     if not result.check_assignment(place) or not result.has_more():
         return None
     held = result._partition_records
     if not isinstance(held, FetchedChunks):
         held = FetchedChunks(
-            (place[0], place[1]), held._records.raw, held._aborted_transactions, held.next_fetch_offset
+            (place[0], place[1]), held._records.raw, held._aborted_transactions, held.next_fetch_offset, walk
         )
         result._partition_records = held
     chunk = held.next_chunk(limits.chunk_records, limits.chunk_bytes)

@@ -1,4 +1,4 @@
-"""Runs machines on chunks: what :class:`skeet.streams.faust_app.FaustHost` does, without a Python object for each record.
+"""Folds chunks: the worker's host, without a Python object for each record.
 
 A machine that offers ``fold`` is given the usual records of a chunk as columns; whatever is not usual, and every record of
 machines that do not offer it, goes through the door and ``step`` as before. A chunk is cut where a barrier's end lies, so
@@ -9,7 +9,10 @@ it caused is acknowledged; a kill repeats whole chunks, and what they cause agai
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,29 +20,31 @@ import numpy as np
 
 from skeet.config import Settings
 from skeet.core.errors import BugError
-from skeet.core.market import Quote
-from skeet.core.record import MarketEvent, Out
+from skeet.core.market import Quote, Trade
+from skeet.core.record import MarketEvent, Out, Record
 from skeet.core.values import NS_PER_S, exact_arithmetic
-from skeet.metrics import observe_all
+from skeet.metrics import histogram, observe_all
+from skeet.process import logger
 from skeet.schemas.codec import Codec
 from skeet.schemas.columns.interning import Texts
-from skeet.streams.batches.app import batch_app, each_chunk, raw_record
+from skeet.streams.batches.app import raw_record
 from skeet.streams.batches.chunk import Chunk, nothing_of
 from skeet.streams.batches.emission import Outputs
-from skeet.streams.batches.hosted import HostedChunkTransport
 from skeet.streams.batches.ledger import Limits
 from skeet.streams.batches.rows import ChunkRows, RowsReader
 from skeet.streams.batches.snapshots import SNAPSHOT_EVERY_S, SnapshotWriter
-from skeet.streams.crash_points import WORKER_BEFORE_ACKNOWLEDGED, reach
-from skeet.streams.faust_app import COMMIT_INTERVAL_S, FaustHost, Plan, faust_credentials
-from skeet.streams.kafka import group_name
+from skeet.streams.crash_points import WORKER_BEFORE_ACKNOWLEDGED, WORKER_BEFORE_OFFSET_COMMIT, reach
+from skeet.streams.door import RawRecord
+from skeet.streams.faust_app import COMMIT_INTERVAL_S, FaustHost, Plan
 from skeet.streams.stages import Partition
 from skeet.streams.topics import PartitionedBy, Topic, partition_count, topic_name
 
 WORTH_COLUMNS = 24
 """Records of a chunk from which on columns cost less than taking them one by one (8 to 24, by the number of instruments)."""
-LIMITS = Limits(chunk_records=4_096, commit_after_s=COMMIT_INTERVAL_S)
-"""A chunk's outputs must fit the producer's queue beside those on their way, and commits are as rare as they were."""
+PACE_S = 0.025
+"""Paced machines are asked this often; a quarter of the 100 ms they promise."""
+MAX_BARRIERS = 16
+"""Barriers that wait for lagging inputs; the oldest go first, a newer one says more."""
 
 
 @runtime_checkable
@@ -54,17 +59,30 @@ class Folding(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Barrier:
+    stage: int
+    record: Record[Any]
+    ends: Mapping[Partition, int]
+
+
 def _as_it_is(out: Out[Any]) -> Out[Any]:
     return out
 
 
 class ChunkHost(FaustHost):
-    """Runs the stages of a plan in one Faust worker, on chunks. Plans with a journal or keys need single records."""
+    """Runs the stages of a plan that has neither a journal nor keys."""
+
+    # A chunk's outputs must fit the producer's queue beside those on their way.
+    limits = Limits(chunk_records=4_096, commit_after_s=COMMIT_INTERVAL_S)
 
     def __init__(self, settings: Settings, codec: Codec, plan: Plan) -> None:
         if plan.resume is not None or plan.keys or plan.pinned:
-            raise BugError(f"{plan.role}: a plan with a journal, keys or pinned partitions is for FaustHost")
+            raise BugError(f"{plan.role}: a plan with a journal, keys or pinned partitions is for JournaledHost")
         super().__init__(settings, codec, plan)
+        self._barriers: deque[_Barrier] = deque(maxlen=MAX_BARRIERS)
+        self._captures: set[asyncio.Task[None]] = set()
+        self._frame_to_log = histogram("skeet_hop_latency_seconds", "frame_to_log") if plan.role == "worker" else None
         self._rows = self._readers_of_rows()
         self._snapshots = SnapshotWriter(settings, self._stages, {})
         self._compile()
@@ -113,7 +131,7 @@ class ChunkHost(FaustHost):
             self._snapshot()
 
     def _jobs(self, side_tasks: Sequence[Any]) -> Sequence[Any]:
-        return (*super()._jobs(side_tasks), self._snapshot_regularly())
+        return (*super()._jobs(side_tasks), self._pace(), self._snapshot_regularly())
 
     async def _finish(self) -> None:
         self._snapshot()
@@ -127,36 +145,21 @@ class ChunkHost(FaustHost):
     def revoked(self) -> None:
         """Forget states and positions; the next assignment restores them."""
         super().revoked()
+        self._barriers.clear()
         self._snapshots.written.clear()
 
-    # What whoever watches asks.
-
-    def position(self, partition: Partition) -> int:
-        """Next offset to be stepped; past markers and aborted records once all before them is finished."""
-        finished: int = self._app.consumer.ledger.committable.get(partition, 0)
-        return max(self._next.get(partition, 0), finished)
-
-    def _reached(self, ends: Mapping[Partition, int]) -> bool:
-        return all(self.position(partition) >= end for partition, end in ends.items())
+    def committing(self) -> None:
+        """What is finished is about to be committed."""
+        reach(WORKER_BEFORE_OFFSET_COMMIT)
 
     # The stream.
 
-    async def _take_chunk(self, chunk: Chunk, outputs: Outputs) -> None:
-        try:
-            await self._outbox.room()
-            if not outputs.forgotten:
-                with exact_arithmetic():
-                    self._fold_chunk(chunk, outputs.hold())
-        except Exception as error:
-            self.fail(error)
-            raise
+    async def _take(self, chunk: Chunk, outputs: Outputs) -> None:
+        with exact_arithmetic():
+            self._fold_chunk(chunk, outputs.hold())
 
     def _fold_chunk(self, chunk: Chunk, finished: Callable[[], None]) -> None:
         place = (chunk.topic, chunk.partition)
-        reached = self._next.get(place)
-        # Behind it may be markers: the ledger delivers nothing twice and leaves nothing out.
-        if not self._warm or reached is None or chunk.first < reached:
-            raise BugError(f"{place}: a chunk from {chunk.first}; the machines are at {reached}")
         rows = self._rows[chunk.topic].rows(chunk) if self._worth_columns(chunk) else None
         if rows is not None:
             self._observe_rows(rows)
@@ -166,7 +169,7 @@ class ChunkHost(FaustHost):
             outs = self._one_by_one(chunk, first, end) if rows is None else self._fold(rows, first, end)
             self._next[place] = cut
             is_last = cut == chunk.next_offset
-            self._outbox.add(place, cut, outs, on_finished=finished if is_last else None)
+            self._outbox.add(outs, on_finished=finished if is_last else None)
             if outs:
                 reach(WORKER_BEFORE_ACKNOWLEDGED)
             if self._barriers:
@@ -221,19 +224,70 @@ class ChunkHost(FaustHost):
         waited_ns = rows.log_ns[seen] - columns.longs("ts_init")[rows.row_of[seen]]
         observe_all(self._frame_to_log, (np.maximum(0, waited_ns) / NS_PER_S).tolist())
 
-    # Wiring.
+    def _react_to(self, raw: RawRecord, topic: str) -> Sequence[Out[Any]]:
+        record = self._record(raw)
+        if isinstance(record, Out):
+            return (record,)
+        self._observe(record)
+        outs: list[Out[Any]] = []
+        for index, behind_barrier in self._readers[topic]:
+            if behind_barrier:
+                self._capture(index, record)
+            else:
+                outs.extend(self._step(index, record))
+        return outs
 
-    def _make_app(self) -> Any:
-        app = batch_app(
-            group_name(self._settings, self._plan.group),
-            self.bootstrap,
-            broker_credentials=faust_credentials(self.security),
-            broker_commit_interval=COMMIT_INTERVAL_S,
-            producer_linger=0.0,
-        )
-        transport = HostedChunkTransport(app.conf.broker_consumer, app, limits=LIMITS)
-        transport.host = self
-        app.transport = transport
-        channel = app.topic(*self._readers, value_type=bytes)
-        app.agent(channel, concurrency=1, name=self._plan.role)(each_chunk(app, self._take_chunk))
-        return app
+    def _step(self, index: int, record: Record[Any]) -> Sequence[Out[Any]]:
+        self._states[index], outs = self._stages[index].machine.step(self._states[index], record)
+        return outs
+
+    def _observe(self, record: Record[Any]) -> None:
+        event = record.event
+        if (
+            self._frame_to_log is not None
+            and isinstance(event, Trade | Quote)
+            and not getattr(event, "backfilled", False)
+        ):
+            self._frame_to_log.observe(max(0, record.log_ns - event.ts_init) / NS_PER_S)
+
+    # Barriers: a clock tick waits until the stage has read what its inputs held when the tick came.
+
+    def _capture(self, index: int, record: Record[Any]) -> None:
+        task = asyncio.ensure_future(self._captured(index, record))
+        self._captures.add(task)
+        task.add_done_callback(self._captures.discard)
+
+    async def _captured(self, index: int, record: Record[Any]) -> None:
+        topics = {topic_name(topic, self._settings.kafka) for topic in self._stages[index].inputs}
+        assigned = [tp for tp in self._app.consumer.assignment() if tp.topic in topics]
+        try:
+            ends = await self._app.consumer.highwaters(*assigned)
+        except Exception as error:
+            # A tick that finds no broker is skipped; the next one does its work.
+            logger().warning("ends not captured", error=repr(error))
+            return
+        self._barriers.append(_Barrier(index, record, {(tp.topic, tp.partition): end for tp, end in ends.items()}))
+        with exact_arithmetic():
+            self._pass_barriers()
+
+    def _pass_barriers(self) -> None:
+        while self._barriers and self._warm and self._reached(self._barriers[0].ends):
+            barrier = self._barriers.popleft()
+            self.emit(self._step(barrier.stage, barrier.record))
+
+    def _reached(self, ends: Mapping[Partition, int]) -> bool:
+        return all(self.position(partition) >= end for partition, end in ends.items())
+
+    # Pace.
+
+    async def _pace(self) -> None:
+        paced = [(index, stage.paced) for index, stage in enumerate(self._stages) if stage.paced is not None]
+        while paced:
+            await asyncio.sleep(PACE_S)
+            if not self._warm:
+                continue
+            for index, machine in paced:
+                with exact_arithmetic():
+                    self._states[index], outs = machine.due(self._states[index], time.time_ns())
+                if outs:
+                    self.emit(outs)

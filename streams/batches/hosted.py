@@ -42,7 +42,7 @@ class HostedChunkConsumer(ChunkConsumer):
         self._host.revoked()
 
     def _new_offset(self, tp: TP) -> int | None:
-        self._host.committable()
+        self._host.committing()
         return super()._new_offset(tp)
 
 

@@ -1,37 +1,19 @@
-"""The compiled walk over the records of fetched batches: where each key and value lies, without a Python object per record.
+"""The compiled walk over the records of fetched batches: outside of the interpreter's lock, without a Python object per record.
 
-Kafka's record framing, version 2 (KIP-98): each record is a varint length, attributes, varints of time and offset relative
-to its batch, key and value with varint lengths (negative: null), and headers. Nothing here reads beyond the buffer: what is
-malformed ends the walk.
+Nothing here reads beyond the buffer.
 """
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-
-class Column(IntEnum):
-    """What a row of the table says about one batch."""
-
-    START = 0
-    """Where its first record begins in the buffer."""
-    END = 1
-    COUNT = 2
-    BASE_OFFSET = 3
-    BASE_TIME = 4
-    """Milliseconds: of the first record, or of all when the broker's clock counts."""
-    APPEND_TIME = 5
-    """1 when the broker's clock counts (LogAppendTime)."""
-
+from skeet.streams.batches.framing import Column, Found, Walk
 
 MALFORMED = -1
-SMALLEST_RECORD = 7
-"""Bytes of a record without key, value and headers."""
 
 _START, _END, _COUNT = int(Column.START), int(Column.END), int(Column.COUNT)
 _BASE_OFFSET, _BASE_TIME, _APPEND_TIME = int(Column.BASE_OFFSET), int(Column.BASE_TIME), int(Column.APPEND_TIME)
@@ -125,33 +107,18 @@ def _walk(buffer: Any, table: Any, floor: int, places: Any, positions: Any) -> i
     return found
 
 
-def walk(
-    buffer: NDArray[np.uint8], table: NDArray[np.int64], floor: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """Where the records of the batches are; those below offset ``floor`` are left out.
-
-    Parameters
-    ----------
-    buffer
-        bytes of all batches, decompressed.
-    table
-        a row for each batch, :class:`Column` across. The count of each must fit its bytes.
-
-    Returns
-    -------
-    tuple or None
-        ``places`` (5 x records: value start and length, key start and length, header start; a length of -1 is null) and
-        ``positions`` (2 x records: offset, timestamp in ms). None when the framing is malformed.
-    """
+def walk(raw: bytes, table: NDArray[np.int64], floor: int) -> Found | None:
+    """The compiled :data:`~skeet.streams.batches.framing.Walk`."""
     count = int(table[:, Column.COUNT].sum())
     places = np.empty((5, count), np.int64)
     positions = np.empty((2, count), np.int64)
-    found = int(_walk(buffer, table, floor, places, positions))
+    found = int(_walk(np.frombuffer(raw or b"\0", np.uint8), table, floor, places, positions))
     if found == MALFORMED:
         return None
     return places[:, :found], positions[:, :found]
 
 
-def warm() -> None:
-    """Compile now (or load from numba's cache), so that the first records do not wait for it."""
-    walk(np.frombuffer(b"\0", np.uint8), np.zeros((0, len(Column)), np.int64), 0)
+def compiled() -> Walk:
+    """The walk, compiled now (or loaded from numba's cache), so that the first records do not wait for it."""
+    walk(b"", np.zeros((0, len(Column)), np.int64), 0)
+    return walk

@@ -287,6 +287,19 @@ def test_the_running_projection_follows_the_log_and_starts_again_where_it_stood(
     assert rows(store, "SELECT sum(records) FROM log_positions") == [(11,)]  # and genesis
 
 
+def test_the_place_of_a_killed_process_in_the_group_is_taken_over_at_once(
+    settings: Settings, store: AccountStore
+) -> None:
+    # It sends heartbeats and polls no more: the group would wait five minutes for a member of another name.
+    gone = AccountSession(settings, registered_codec(settings), store)
+    gone._client.subscribe([topics.topic_name(topics.ACCOUNT_EVENTS, settings.kafka)])
+    eventually(lambda: gone._client.poll(0.1) is None and bool(gone._client.assignment()))
+    publish(settings, outs(story()[:5]))
+    with running(settings):
+        eventually(lambda: rows(store, "SELECT status FROM orders") == [("ACCEPTED",)])
+    gone._client.close()
+
+
 def test_a_rebuild_has_identical_checksums_and_takes_over_under_a_running_projection(
     settings: Settings, store: AccountStore
 ) -> None:

@@ -21,7 +21,6 @@ from skeet.streams.journaling import AgentIdentity
 from skeet.streams.outbox import Outbox
 from skeet.streams.topics import CLOCK
 
-PLACE = ("skeet.market.quotes.v1", 0)
 AGENT = AgentIdentity(agent_id="a", tenant_id=TenantId("t"), account_id=AccountId("x"), epoch=1, code_version="c")
 
 
@@ -46,8 +45,8 @@ async def outbox(client: HeldProducer) -> Outbox:
 
 async def test_outputs_wait_for_the_entry_that_orders_them(outbox: Outbox, client: HeldProducer) -> None:
     offsets: list[int] = []
-    outbox.add(PLACE, 1, [command("c1"), command("c2")], first=entry("j1"), on_first=offsets.append)
-    outbox.add(PLACE, 2, [command("c3")], first=entry("j2"), on_first=offsets.append)
+    outbox.add([command("c1"), command("c2")], first=entry("j1"), on_first=offsets.append)
+    outbox.add([command("c3")], first=entry("j2"), on_first=offsets.append)
     assert client.sent == ["j1", "j2"]
     client.acknowledge()
     assert client.sent == ["j1", "j2", "c1", "c2"]
@@ -56,21 +55,22 @@ async def test_outputs_wait_for_the_entry_that_orders_them(outbox: Outbox, clien
     assert client.sent == ["j1", "j2", "c1", "c2", "c3"]
 
 
-async def test_an_offset_is_finished_when_entry_and_outputs_are_acknowledged(
+async def test_an_input_is_finished_when_entry_and_outputs_are_acknowledged(
     outbox: Outbox, client: HeldProducer
 ) -> None:
-    outbox.add(PLACE, 1, [command("c1")], first=entry("j1"))
-    outbox.add(PLACE, 2, [])
+    finished: list[int] = []
+    outbox.add([command("c1")], first=entry("j1"), on_finished=lambda: finished.append(1))
+    outbox.add([], on_finished=lambda: finished.append(2))
     client.acknowledge()
     outbox.collect()
-    assert outbox.finished == {}
+    assert finished == []
     client.acknowledge()
     outbox.collect()
-    assert outbox.finished == {PLACE: 2}
+    assert finished == [1, 2]
 
 
 async def test_outputs_of_an_entry_that_was_not_acknowledged_never_leave(outbox: Outbox, client: HeldProducer) -> None:
-    outbox.add(PLACE, 1, [command("c1")], first=entry("j1"))
+    outbox.add([command("c1")], first=entry("j1"))
     client.acknowledge(KafkaError(KafkaError._MSG_TIMED_OUT))
     outbox.collect()
     assert client.sent == ["j1"]
@@ -78,9 +78,9 @@ async def test_outputs_of_an_entry_that_was_not_acknowledged_never_leave(outbox:
 
 
 async def test_a_checkpoint_is_made_and_sent_behind_everything_before_it(outbox: Outbox, client: HeldProducer) -> None:
-    outbox.add(PLACE, 1, [command("c1")])
+    outbox.add([command("c1")])
     outbox.add_behind(lambda: command("checkpoint"))
-    outbox.add(PLACE, 2, [command("c2")])
+    outbox.add([command("c2")])
     outbox.collect()
     assert client.sent == ["c1", "c2"]
     client.acknowledge()

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import NewTopic
 
 from skeet.config import Settings
@@ -99,6 +99,19 @@ def test_every_record_comes_once_from_where_the_group_stands(topic: tuple[Settin
     second.client.close()
 
 
+def eventually_committed(client: Consumer, place: TopicPartition) -> None:
+    """A member that closes keeps its place for its successor, for a session's time; strangers commit after that."""
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        try:
+            client.commit(offsets=[place], asynchronous=False)
+            return
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_MEMBER_ID or time.monotonic() > deadline:
+                raise
+        time.sleep(0.2)
+
+
 def test_metadata_passes_between_the_clients(topic: tuple[Settings, str]) -> None:
     """The watchdog reads what we commit, and we read what an older version committed, with confluent-kafka."""
     settings, name = topic
@@ -110,7 +123,7 @@ def test_metadata_passes_between_the_clients(topic: tuple[Settings, str]) -> Non
     wanted = [TopicPartition(name, partition) for partition in range(PARTITIONS)]
     found = [(each.offset, each.metadata) for each in other.committed(wanted, timeout=10)]
     assert found == [(7, "ours"), (8, "é" * 500)]
-    other.commit(offsets=[TopicPartition(name, 0, 9, metadata="theirs")], asynchronous=False)
+    eventually_committed(other, TopicPartition(name, 0, 9, metadata="theirs"))
     other.close()
     member = Member(settings, name)
     member.until(lambda: len(member.owned) == PARTITIONS)
@@ -142,6 +155,17 @@ def test_a_member_that_joins_goes_on_where_the_other_committed(topic: tuple[Sett
     old.client.close()
     new.until(lambda: len(new.owned) == PARTITIONS)
     new.client.close()
+
+
+def test_the_successor_of_one_that_is_gone_has_its_place_at_once(topic: tuple[Settings, str]) -> None:
+    settings, name = topic
+    gone = Member(settings, name)
+    gone.until(lambda: len(gone.owned) == PARTITIONS)
+    # It sends heartbeats and polls no more: the group would wait five minutes for a member of another name.
+    successor = Member(settings, name)
+    successor.until(lambda: len(successor.owned) == PARTITIONS)
+    successor.client.close()
+    gone.client.close()
 
 
 def test_what_was_fetched_before_a_start_elsewhere_is_not_delivered(topic: tuple[Settings, str]) -> None:

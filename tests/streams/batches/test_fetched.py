@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
 from aiokafka.errors import CorruptRecordException
@@ -22,6 +23,10 @@ from hypothesis import strategies as st
 from skeet.core.errors import InvalidInput
 from skeet.streams.batches.chunk import Chunk
 from skeet.streams.batches.fetched import FetchedChunks
+from skeet.streams.batches.framing import Column, Walk, walk_plainly
+from skeet.streams.batches.walking import walk as walk_compiled
+
+pytestmark = pytest.mark.parametrize("walk", [walk_compiled, walk_plainly])
 
 PLACE = TopicPartition("trades", 3)
 HEADER = struct.Struct(">qiibIhiqqqhii")
@@ -72,9 +77,9 @@ def by_aiokafka(raw: bytes, aborted: list[tuple[int, int]], position: int) -> tu
     return found, records.next_fetch_offset
 
 
-def by_us(raw: bytes, aborted: list[tuple[int, int]], position: int, cap: int) -> tuple[list[Plain], int]:
+def by_us(raw: bytes, aborted: list[tuple[int, int]], position: int, cap: int, walk: Walk) -> tuple[list[Plain], int]:
     found: list[Plain] = []
-    fetched, at = FetchedChunks(PLACE, raw, aborted, position), position
+    fetched, at = FetchedChunks(PLACE, raw, aborted, position, walk), position
     while not fetched.exhausted:
         chunk = fetched.next_chunk(cap, 1 << 20)
         assert chunk.first == at
@@ -115,24 +120,26 @@ batches = st.builds(
     cap=st.integers(1, 30),
 )
 def test_chunks_hold_what_aiokafka_reads(
-    written: list[Written], aborted: list[tuple[int, int]], into: int, cap: int
+    walk: Walk, written: list[Written], aborted: list[tuple[int, int]], into: int, cap: int
 ) -> None:
     raw = encoded(written)
     # A broker answers with the batch that holds the position, or with the one behind it.
     held = 1 if written[0].marker is not None else len(written[0].records)
     position = 100 + min(into, held + written[0].skip - 1)
-    assert by_us(raw, aborted, position, cap) == by_aiokafka(raw, aborted, position)
+    assert by_us(raw, aborted, position, cap, walk) == by_aiokafka(raw, aborted, position)
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(batches, min_size=1, max_size=3), st.data())
-def test_damaged_bytes_end_in_an_error_or_the_same_records(written: list[Written], data: st.DataObject) -> None:
+@given(written=st.lists(batches, min_size=1, max_size=3), data=st.data())
+def test_damaged_bytes_end_in_an_error_or_the_same_records(
+    walk: Walk, written: list[Written], data: st.DataObject
+) -> None:
     raw = bytearray(encoded(written))
     for _ in range(data.draw(st.integers(1, 3))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     del raw[data.draw(st.integers(len(raw) // 2, len(raw))) :]
     try:
-        found, _ = by_us(bytes(raw), [], 0, 1000)
+        found, _ = by_us(bytes(raw), [], 0, 1000, walk)
     except (CorruptRecordException, InvalidInput):
         return
     expected, _ = by_aiokafka(bytes(raw), [], 0)
@@ -148,54 +155,75 @@ def with_valid_checksum(raw: bytes, at: int, byte: int) -> bytes:
 
 
 @settings(max_examples=100, deadline=None)
-@given(records, st.integers(0, 500), st.integers(0, 255))
-def test_malformed_framing_never_reads_beyond_its_batch(taken: Any, at: int, byte: int) -> None:
+@given(taken=records, at=st.integers(0, 500), byte=st.integers(0, 255))
+def test_malformed_framing_never_reads_beyond_its_batch(walk: Walk, taken: Any, at: int, byte: int) -> None:
     raw = encoded([Written(taken)])
     raw = with_valid_checksum(raw, at % (len(raw) - HEADER.size), byte)
     try:
-        chunk = FetchedChunks(PLACE, raw, [], 0).next_chunk(1000, 1 << 20)
+        chunk = FetchedChunks(PLACE, raw, [], 0, walk).next_chunk(1000, 1 << 20)
     except CorruptRecordException:
         return
     for starts, lengths in ((chunk.value_starts, chunk.value_lengths), (chunk.key_starts, chunk.key_lengths)):
         assert ((starts >= HEADER.size) & (starts + lengths.clip(0) <= len(raw)) & (lengths >= -1)).all()
 
 
-def test_a_flipped_bit_is_no_record() -> None:
+def test_a_flipped_bit_is_no_record(walk: Walk) -> None:
     raw = bytearray(encoded([Written(((b"k", b"value", (), 0),))]))
     raw[raw.index(b"value")] ^= 1
     with pytest.raises(CorruptRecordException, match="trades-3 from offset 0: invalid CRC of the batch at offset 100"):
-        FetchedChunks(PLACE, bytes(raw), [], 0).next_chunk(10, 1000)
+        FetchedChunks(PLACE, bytes(raw), [], 0, walk).next_chunk(10, 1000)
 
 
-def test_batches_from_before_kafka_0_11_are_refused() -> None:
+def test_batches_from_before_kafka_0_11_are_refused(walk: Walk) -> None:
     builder = LegacyRecordBatchBuilder(1, 0, 1000)
     builder.append(0, timestamp=1, key=b"k", value=b"v")
     with pytest.raises(InvalidInput, match="a batch of format 1; only format 2 is read"):
-        FetchedChunks(PLACE, bytes(builder.build()), [], 0).next_chunk(10, 1000)
+        FetchedChunks(PLACE, bytes(builder.build()), [], 0, walk).next_chunk(10, 1000)
 
 
-def test_a_count_that_the_bytes_cannot_hold_allocates_nothing() -> None:
+def test_a_count_that_the_bytes_cannot_hold_allocates_nothing(walk: Walk) -> None:
     frame = bytearray(encoded([Written(((b"k", b"v", (), 0),))]))
     struct.pack_into(">i", frame, 57, 2**31 - 1)
     struct.pack_into(">I", frame, 17, crc32c(bytes(frame[21:])))
     with pytest.raises(CorruptRecordException, match="2147483647 records in"):
-        FetchedChunks(PLACE, bytes(frame), [], 0).next_chunk(10, 1000)
+        FetchedChunks(PLACE, bytes(frame), [], 0, walk).next_chunk(10, 1000)
 
 
-def test_a_batch_that_the_fetch_cut_off_is_left_for_the_next_one() -> None:
+def test_a_batch_that_the_fetch_cut_off_is_left_for_the_next_one(walk: Walk) -> None:
     raw = encoded([Written(((b"k", b"one", (), 0),)), Written(((b"k", b"two", (), 0),))])
-    fetched = FetchedChunks(PLACE, raw[:-1], [], 0)
+    fetched = FetchedChunks(PLACE, raw[:-1], [], 0, walk)
     assert fetched.next_chunk(10, 1000).values() == [b"one"]
     assert fetched.exhausted
     assert fetched.next_fetch_offset == 101
 
 
-def test_a_chunk_ends_at_the_batch_that_fills_it() -> None:
+def test_a_chunk_ends_at_the_batch_that_fills_it(walk: Walk) -> None:
     rng = random.Random(1)
     raw = encoded([Written(tuple((None, rng.randbytes(50), (), n) for n in range(10))) for _ in range(6)])
-    fetched = FetchedChunks(PLACE, raw, [], 100)
+    fetched = FetchedChunks(PLACE, raw, [], 100, walk)
     sizes = []
     while not fetched.exhausted:
         sizes.append(len(fetched.next_chunk(25, 1 << 20)))
     assert sizes == [30, 30]
-    assert len(FetchedChunks(PLACE, raw, [], 100).next_chunk(1000, 700)) == 20
+    assert len(FetchedChunks(PLACE, raw, [], 100, walk).next_chunk(1000, 700)) == 20
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    raw=st.binary(max_size=60), count=st.integers(0, 8), taken=records, at=st.integers(0, 500), byte=st.integers(0, 255)
+)
+def test_any_bytes_are_the_same_to_both_walks(
+    walk: Walk, raw: bytes, count: int, taken: Any, at: int, byte: int
+) -> None:
+    damaged = bytearray(encoded([Written(taken)])[HEADER.size :])
+    damaged[at % len(damaged)] = byte
+    for content, records_in in ((raw, count), (bytes(damaged), len(taken))):
+        table = np.array([[0, len(content), records_in, 100, 7, 0]], np.int64)
+        assert table.shape[1] == len(Column)
+        ours, other = (
+            walk(content, table, 99),
+            (walk_plainly if walk is walk_compiled else walk_compiled)(content, table, 99),
+        )
+        assert (ours is None) == (other is None)
+        if ours is not None and other is not None:
+            assert [part.tolist() for part in ours] == [part.tolist() for part in other]

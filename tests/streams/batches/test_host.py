@@ -16,10 +16,9 @@ from skeet.core.record import Out, Record
 from skeet.core.snapshots import MachineSnapshot
 from skeet.core.values import exact_arithmetic
 from skeet.schemas.codec import numbered_codec
-from skeet.streams.batches.host import ChunkHost
+from skeet.streams.batches.host import ChunkHost, _Barrier
 from skeet.streams.batches.snapshots import newest_of
 from skeet.streams.door import Door
-from skeet.streams.faust_app import _Barrier
 from skeet.streams.outbox import Outbox
 from skeet.streams.stages import Stage
 from skeet.streams.topics import CLOCK, MARKET_TRADES
@@ -53,7 +52,6 @@ def host(client: HeldProducer, *barriers: int) -> ChunkHost:
     made._prefix = KAFKA.topic_prefix
     made._door = Door(KAFKA, CODEC)
     made._frame_to_log = None
-    made._journal = None
     made._stages = (Stage(name="noting", machine=machine, inputs=(MARKET_TRADES,)),)
     made._states = [machine.initial()]
     made._readers = {NAME: ((0, False),)}
