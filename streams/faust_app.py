@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import faust
@@ -79,11 +80,12 @@ class FaustHost:
     """Runs the stages of a plan in one Faust worker until asked to stop.
 
     ``limits`` are those of a chunk and of what is delivered and not finished; ``walk`` finds the records of a chunk (None:
-    the compiled one).
+    the compiled one); ``producer_options`` are those of the outbox's producer.
     """
 
     limits = Limits(commit_after_s=COMMIT_INTERVAL_S)
     walk: Walk | None = None
+    producer_options: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, settings: Settings, codec: Codec, plan: Plan) -> None:
         self.bootstrap = settings.kafka.bootstrap
@@ -97,7 +99,7 @@ class FaustHost:
         self._door = Door(settings.kafka, codec)
         self._stages = tuple(plan.stages)
         self._readers = self._routes()
-        self._outbox = Outbox(settings.kafka, codec, producer(settings, f"skeet-{plan.group}"))
+        self._outbox = Outbox(settings.kafka, codec, producer(settings, f"skeet-{plan.group}", **self.producer_options))
         self._states: list[Any] = []
         self._next: dict[Partition, int] = {}
         self._warm = False

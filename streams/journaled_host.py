@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from skeet.config import Settings
@@ -45,6 +46,8 @@ class JournaledHost(FaustHost):
     limits = Limits(chunk_records=TOGETHER, commit_after_s=COMMIT_INTERVAL_S)
     # An instance's process is to be small, and meets few records at a time.
     walk = staticmethod(walk_plainly)
+    # Nothing comes behind a command that is worth waiting for, and it waits for its journal's entry already.
+    producer_options = MappingProxyType({"linger_ms": 0})
 
     def __init__(self, settings: Settings, codec: Codec, plan: Plan) -> None:
         if plan.resume is None or len(plan.stages) != 1 or plan.stages[0].barriers:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -28,8 +29,8 @@ MAX_RECORDS = 20_000
 """Records on their way; more wait. A fifth of what the producer's queue takes: the next input may cause thousands."""
 POLL_INTERVAL_S = 0.005
 """Acknowledgements are collected this often while they gate commits only."""
-HELD_POLL_INTERVAL_S = 0.0005
-"""And this often while one of them holds outputs back."""
+HELD_POLL_S = 0.05
+"""While one of them holds outputs back, a thread waits for it. The loop's own timers are whole milliseconds late."""
 
 Ready = tuple[str, bytes, bytes, int | None]
 """A record to be sent: the broker's topic name, key, value, partition where the key does not decide."""
@@ -52,6 +53,7 @@ class Outbox:
         self._client = client
         self._names = {name: topic_name(topic, kafka) for name, topic in TOPIC_BY_NAME.items()}
         self._entries: deque[_Entry] = deque()
+        self._arrived: deque[Callable[[], None]] = deque()
         self._pending = asyncio.Event()
         self._held = 0
         self._records = 0
@@ -123,12 +125,17 @@ class Outbox:
                 self._pending.clear()
                 await self._pending.wait()
             self.collect()
-            await asyncio.sleep(HELD_POLL_INTERVAL_S if self._held else POLL_INTERVAL_S)
+            if self._held:
+                await asyncio.to_thread(self._client.poll, HELD_POLL_S)
+            else:
+                await asyncio.sleep(POLL_INTERVAL_S)
         raise self.failure
 
     def collect(self) -> None:
         """Take the acknowledgements that arrived, and say what is finished by them."""
         self._client.poll(0)
+        while self._arrived:
+            self._arrived.popleft()()
         while self._entries and self.failure is None:
             entry = self._entries[0]
             if entry.at_head is not None:
@@ -155,13 +162,17 @@ class Outbox:
     def _send(self, ready: Ready, entry: _Entry, then: Callable[[int], None] = lambda _: None) -> None:
         topic, key, value, partition = ready
 
-        def delivered(error: KafkaError | None, message: Message) -> None:
+        def acknowledged(error: KafkaError | None, offset: int | None) -> None:
             if error is not None:
                 self.failure = InfrastructureError(f"{topic}: not acknowledged: {error}")
                 return
             entry.waiting -= 1
             self._records -= 1
-            then(message.offset())
+            then(offset or 0)
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            # In whatever thread polls: only noted here.
+            self._arrived.append(partial(acknowledged, error, message.offset()))
 
         arguments: dict[str, Any] = {"key": key, "on_delivery": delivered}
         if partition is not None:

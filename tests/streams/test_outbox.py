@@ -5,6 +5,7 @@ The producer is a stand-in that acknowledges when the test says so; its order an
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -49,10 +50,20 @@ async def test_outputs_wait_for_the_entry_that_orders_them(outbox: Outbox, clien
     outbox.add([command("c3")], first=entry("j2"), on_first=offsets.append)
     assert client.sent == ["j1", "j2"]
     client.acknowledge()
+    outbox.collect()
     assert client.sent == ["j1", "j2", "c1", "c2"]
     assert offsets == [41]
     client.acknowledge()
+    outbox.collect()
     assert client.sent == ["j1", "j2", "c1", "c2", "c3"]
+
+
+async def test_what_arrives_in_another_thread_is_only_noted_there(outbox: Outbox, client: HeldProducer) -> None:
+    outbox.add([command("c1")], first=entry("j1"))
+    await asyncio.to_thread(client.acknowledge)
+    assert client.sent == ["j1"]
+    outbox.collect()
+    assert client.sent == ["j1", "c1"]
 
 
 async def test_an_input_is_finished_when_entry_and_outputs_are_acknowledged(
