@@ -18,7 +18,7 @@ from skeet.schemas.codec import Codec
 from skeet.streams.catching_up import ClientEnds, Progress
 from skeet.streams.crash_points import POSTGRES_AFTER_COMMIT, reach
 from skeet.streams.door import Door
-from skeet.streams.kafka import consumer, group_name
+from skeet.streams.kafka import REBALANCE_MS, consumer, group_name
 from skeet.streams.registry import registered_codec
 from skeet.streams.topics import ACCOUNT_EVENTS, CONTROL, topic_name
 
@@ -50,8 +50,7 @@ class AccountSession:
             settings,
             f"{GROUP}-{settings.slot}",
             group_id=group_name(settings, GROUP),
-            # Whoever takes over from a killed process takes its place at once, instead of waiting until the group missed it.
-            group_instance_id=f"{GROUP}-{settings.slot}",
+            max_poll_interval_ms=REBALANCE_MS,
             fetch_min_bytes=FETCH_BYTES,
             fetch_wait_max_ms=FETCH_WAIT_MS,
             enable_partition_eof=True,

@@ -59,6 +59,12 @@ def producer(settings: Settings, client_id: str, *, transactional_id: str = "", 
     return Producer(config | _dotted(overrides))
 
 
+REBALANCE_MS = 60_000
+"""How long a projection's group waits for a member that is alive and does not poll; what that commits later is refused, and a
+flush takes seconds. A broker that was killed and came back on a busy machine has been seen to wait so long for the dead, too
+(Kafka 4.4; with the client's default of five minutes), instead of a session's ten seconds."""
+
+
 def consumer(settings: Settings, client_id: str, *, group_id: str = "", **overrides: Any) -> Consumer:
     """A read_committed consumer without automatic commits. Without ``group_id`` only ``assign`` may be used."""
     config = _common(settings, client_id) | {

@@ -28,7 +28,7 @@ from skeet.streams.batches.fetching import fetched_chunks, keep_bytes
 from skeet.streams.batches.ledger import Limits
 from skeet.streams.batches.memory import give_back_large_blocks
 from skeet.streams.batches.walking import compiled
-from skeet.streams.kafka import SESSION_TIMEOUT_MS
+from skeet.streams.kafka import REBALANCE_MS, SESSION_TIMEOUT_MS
 from skeet.streams.stages import Partition
 
 R = TypeVar("R")
@@ -41,9 +41,6 @@ COMMIT_S = 20.0
 """How long a commit may take: aiokafka would try for ever while the group's coordinator is away."""
 CLOSE_S = 10.0
 HEARTBEAT_MS = 3_000
-REBALANCE_MS = 300_000
-"""How long the group waits for a member that is alive and has not polled, as confluent-kafka's; aiokafka would give it a session's
-time, and refuse what it commits when its flush took longer."""
 
 # Twenty lines a second while a broker is away; what cannot be cured raises.
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
@@ -70,9 +67,6 @@ class ChunkClient:
 
     Parameters
     ----------
-    client_id
-        its place in the group, too: the successor of a killed process takes it over at once by the same name, instead of
-        waiting until the group missed the old one.
     fetch_min_bytes, fetch_wait_ms
         the broker answers when so much is there, or so long has passed.
 
@@ -94,7 +88,6 @@ class ChunkClient:
             "bootstrap_servers": settings.kafka.bootstrap,
             "client_id": client_id,
             "group_id": group_id,
-            "group_instance_id": client_id,
             "isolation_level": "read_committed",
             "enable_auto_commit": False,
             "auto_offset_reset": "earliest",

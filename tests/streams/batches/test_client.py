@@ -9,11 +9,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import NewTopic
 
 from skeet.config import Settings
 from skeet.core.errors import InfrastructureError
+from skeet.streams.batches import client
 from skeet.streams.batches.client import ChunkClient
 from skeet.streams.kafka import admin, consumer, producer
 from skeet.streams.stages import Partition
@@ -99,19 +100,6 @@ def test_every_record_comes_once_from_where_the_group_stands(topic: tuple[Settin
     second.client.close()
 
 
-def eventually_committed(client: Consumer, place: TopicPartition) -> None:
-    """A member that closes keeps its place for its successor, for a session's time; strangers commit after that."""
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        try:
-            client.commit(offsets=[place], asynchronous=False)
-            return
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.UNKNOWN_MEMBER_ID or time.monotonic() > deadline:
-                raise
-        time.sleep(0.2)
-
-
 def test_metadata_passes_between_the_clients(topic: tuple[Settings, str]) -> None:
     """The watchdog reads what we commit, and we read what an older version committed, with confluent-kafka."""
     settings, name = topic
@@ -123,7 +111,7 @@ def test_metadata_passes_between_the_clients(topic: tuple[Settings, str]) -> Non
     wanted = [TopicPartition(name, partition) for partition in range(PARTITIONS)]
     found = [(each.offset, each.metadata) for each in other.committed(wanted, timeout=10)]
     assert found == [(7, "ours"), (8, "é" * 500)]
-    eventually_committed(other, TopicPartition(name, 0, 9, metadata="theirs"))
+    other.commit(offsets=[TopicPartition(name, 0, 9, metadata="theirs")], asynchronous=False)
     other.close()
     member = Member(settings, name)
     member.until(lambda: len(member.owned) == PARTITIONS)
@@ -157,14 +145,17 @@ def test_a_member_that_joins_goes_on_where_the_other_committed(topic: tuple[Sett
     new.client.close()
 
 
-def test_the_successor_of_one_that_is_gone_has_its_place_at_once(topic: tuple[Settings, str]) -> None:
+def test_a_group_does_not_wait_long_for_a_member_that_does_not_poll(
+    topic: tuple[Settings, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert client.REBALANCE_MS <= 60_000
+    monkeypatch.setattr(client, "REBALANCE_MS", 10_000)
     settings, name = topic
-    gone = Member(settings, name)
+    gone = Member(settings, name, "gone")
     gone.until(lambda: len(gone.owned) == PARTITIONS)
-    # It sends heartbeats and polls no more: the group would wait five minutes for a member of another name.
-    successor = Member(settings, name)
-    successor.until(lambda: len(successor.owned) == PARTITIONS)
-    successor.client.close()
+    other = Member(settings, name, "other")  # the one that is gone goes on sending heartbeats
+    other.until(lambda: len(other.owned) == PARTITIONS)
+    other.client.close()
     gone.client.close()
 
 
