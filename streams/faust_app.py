@@ -37,7 +37,7 @@ from skeet.streams.batches.hosted import HostedChunkTransport
 from skeet.streams.batches.ledger import Limits
 from skeet.streams.catching_up import Progress
 from skeet.streams.door import Door, RawRecord, dead_letter
-from skeet.streams.faust_driver import HeldPositions
+from skeet.streams.faust_driver import SeenEnds
 from skeet.streams.kafka import group_name, producer
 from skeet.streams.outbox import Outbox
 from skeet.streams.stages import Partition, Restored, Resume, Stage
@@ -106,7 +106,7 @@ class FaustHost:
         self._assigned = asyncio.Event()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._app = self._make_app()
-        self._held = HeldPositions(self._app)
+        self._ends = SeenEnds(self._app)
         self._progress = Progress(group_name(settings, plan.group), self)
         self._dead_letters = counter("skeet_dead_letters_total", plan.role)
 
@@ -176,7 +176,7 @@ class FaustHost:
 
     def end(self, partition: Partition) -> int:
         """The last stable offset seen."""
-        return self._held.end(partition)
+        return self._ends.end(partition)
 
     # What the driver asks.
 
@@ -315,7 +315,7 @@ class FaustHost:
             for partition, end in captured.items():
                 if self.position(partition) >= end:
                     self._progress.ended(partition, end)
-            captured = {partition: self.end(partition) for partition in self._next if self._held.answered(partition)}
+            captured = {partition: self.end(partition) for partition in self._next if self._ends.answered(partition)}
 
     def _error(self) -> BaseException | None:
         if self._failed.done():

@@ -116,16 +116,11 @@ class CommittedReader(AIOKafkaConsumerThread):  # type: ignore[misc]  # untyped 
         )
 
 
-class HeldPositions:
-    """What the consumer holds of its partitions, without asking the broker. Readable from any thread; 0 where unknown."""
+class SeenEnds:
+    """Where the consumer saw its partitions end, without asking the broker. Readable from any thread."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
-
-    def position(self, partition: Partition) -> int:
-        """Next offset to be handed to Faust; it moves over markers and aborted records, too."""
-        state = self._state(partition)
-        return int(state.position) if state is not None and state.has_valid_position else 0
 
     def answered(self, partition: Partition) -> bool:
         """Whether a broker has said where the partition ends since it was assigned."""
@@ -133,7 +128,7 @@ class HeldPositions:
         return state is not None and state.lso is not None
 
     def end(self, partition: Partition) -> int:
-        """Last stable offset of the newest answer of the broker."""
+        """Last stable offset of the newest answer of the broker; 0 before the first."""
         state = self._state(partition)
         return max(0, int(state.lso)) if state is not None and state.lso is not None else 0
 
