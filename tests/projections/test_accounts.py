@@ -27,7 +27,7 @@ from skeet.projections.postgres_store import AccountStore, PositionMoved
 from skeet.projections.sessions import run_sessions
 from skeet.schemas.golden import sample
 from skeet.streams import topics
-from skeet.streams.kafka import producer
+from skeet.streams.kafka import REBALANCE_MS, producer
 from skeet.streams.publishing import Publisher
 from skeet.streams.registry import registered_codec
 
@@ -291,7 +291,7 @@ def test_the_running_projection_follows_the_log_and_starts_again_where_it_stood(
 def test_the_group_does_not_wait_long_for_a_member_that_does_not_poll(
     settings: Settings, store: AccountStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert postgres.REBALANCE_MS <= 60_000
+    assert REBALANCE_MS <= 60_000
     monkeypatch.setattr(postgres, "REBALANCE_MS", 10_000)
     gone = AccountSession(settings, registered_codec(settings), store)
     gone._client.subscribe([topics.topic_name(topics.ACCOUNT_EVENTS, settings.kafka)])

@@ -16,7 +16,7 @@ from skeet.config import Settings
 from skeet.core.errors import InfrastructureError
 from skeet.streams.batches import client
 from skeet.streams.batches.client import ChunkClient
-from skeet.streams.kafka import admin, consumer, producer
+from skeet.streams.kafka import REBALANCE_MS, admin, consumer, producer
 from skeet.streams.stages import Partition
 
 pytestmark = pytest.mark.integration
@@ -148,7 +148,7 @@ def test_a_member_that_joins_goes_on_where_the_other_committed(topic: tuple[Sett
 def test_a_group_does_not_wait_long_for_a_member_that_does_not_poll(
     topic: tuple[Settings, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert client.REBALANCE_MS <= 60_000
+    assert REBALANCE_MS <= 60_000
     monkeypatch.setattr(client, "REBALANCE_MS", 10_000)
     settings, name = topic
     gone = Member(settings, name, "gone")
