@@ -1,16 +1,19 @@
 """``skeet bench latency``: from a tick to an order at the venue's socket, hop by hop, on the platform as it runs now.
 
-It adds no load of its own: it notes where the log ends, waits, and folds what the strategies did in between.
+It adds no load of its own: it notes where the log ends, waits, and folds what the strategies did in between. With a rate
+it steers the simulated market meanwhile.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
+from skeet.cli.bench_rate import HeldRate
 from skeet.cli.bench_ratio import Comparison, Json, report
 from skeet.cli.output import console, count_down, table
 from skeet.cli.session import HopRow, SessionFold, hop_cells
@@ -52,13 +55,19 @@ def bench_latency(
         float | None,
         typer.Option("--floor", metavar="MS", help="Exit 1 when p50 is above it, or p99 above five times it."),
     ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            min=1, metavar="FRAMES", help="Hold the simulated market at so many frames a second; afterwards as before."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Tick to order at the venue's socket, a row for each hop, of strategies that trade now (``skeet demo --no-watch``).
 
     Without --floor p50 may be 40 ms and p99 200 ms. Goals and floors are stated for 1,000 frames a second.
     """
-    found = measure(load_settings(), for_s)
+    found = measure(load_settings(), for_s, rate)
     if not as_json:
         title = f"{found.seconds:.0f} s at {found.frames_per_second:.0f} frames a second, ms"
         console().print(table(title, ("hop", "orders", "p50", "p99"), map(hop_cells, found.hops)))
@@ -98,12 +107,20 @@ def _notes(found: Latency) -> tuple[str, ...]:
     return (rate + ("" if found.frames_per_second >= 0.9 * STATED_RATE else f", not {STATED_RATE:,}"), *hops)
 
 
-def measure(settings: Settings, seconds: float) -> Latency:
-    """Wait so long, and fold what was written meanwhile."""
+def measure(settings: Settings, seconds: float, rate: float | None = None) -> Latency:
+    """Wait so long, and fold what was written meanwhile; with the simulated market held at a rate of frames a second."""
+    if rate is None:
+        return _measured(settings, seconds, lambda: None)
+    with HeldRate(settings, rate) as market:
+        market.settle()
+        return _measured(settings, seconds, market.look)
+
+
+def _measured(settings: Settings, seconds: float, meanwhile: Callable[[], None]) -> Latency:
     frames = partitions_of(settings, [MARKET_RAW])
     folded = partitions_of(settings, [COMMANDS, REPORTS, ACCOUNT_EVENTS])
     before, began = _ends(settings, frames + folded), time.monotonic()
-    count_down("measuring", seconds)
+    count_down("measuring", seconds, meanwhile)
     after, took = _ends(settings, frames + folded), time.monotonic() - began
     ranges = {partition: (before[partition], after[partition]) for partition in folded}
     fold = SessionFold().add(records_between(settings, registered_codec(settings), ranges))

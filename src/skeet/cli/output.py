@@ -7,7 +7,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -29,14 +29,15 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 200, soft_wrap=True)
 
 
-def count_down(what: str, seconds: float) -> None:
-    """Wait so long, with a bar on standard error."""
+def count_down(what: str, seconds: float, meanwhile: Callable[[], None] = lambda: None) -> None:
+    """Wait so long, with a bar on standard error; ``meanwhile`` is called twice a second."""
     columns = (TextColumn(what), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=seconds)
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             time.sleep(min(0.5, left))
+            meanwhile()
             progress.update(task, completed=seconds - left)
 
 
