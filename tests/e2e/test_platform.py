@@ -65,16 +65,20 @@ def _deep(installation: Installation, seed: str = "0", zone: str = "UTC") -> dic
 
 
 def test_the_log_made_again_is_the_log_in_every_process(installation: Installation) -> None:
-    found = _deep(installation, "1", "Asia/Tokyo")
+    tokyo, new_york = ("1", "Asia/Tokyo"), ("42", "America/New_York")
+    found, again = _deep(installation, *tokyo), _deep(installation, *new_york)
+    for elsewhere in (tokyo, new_york):
+        if _bars(again) == _bars(found):
+            break
+        # The clock closed bars of the paused market in between, or while one of them read: the log grew.
+        found, again = again, _deep(installation, *elsewhere)
     compared = {check["name"]: check["compared"] for check in found["checks"]}
     assert compared["F"]["marks"] >= 8, "a mark of each partition at the demo's end"
     assert compared["D"]["decided events"] > 100
     assert compared["S"]["lives"] == 2
     assert compared["S"]["outputs"] > 20
     assert compared["B"]["bars"] > 10
-    again = _deep(installation, "42", "America/New_York")
-    if _bars(again) != _bars(found):  # the clock closed the paused market's last minute in between: the log grew
-        found = _deep(installation, "1", "Asia/Tokyo")
+    assert _bars(again) == _bars(found)
     assert again["hashes"] == found["hashes"]
 
 
