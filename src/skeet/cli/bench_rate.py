@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import deque
+from statistics import fmean
 from types import TracebackType
 from typing import Self
 
@@ -17,8 +19,8 @@ from skeet.streams.topics import MARKET_RAW
 LOOK_S = 3.0
 """Frames are counted over so long before the speed is changed."""
 SETTLE_S = 90.0
-NEAR = 0.1
-"""Settled means: within a tenth of the wanted rate, twice in a row."""
+NEAR, LOOKS = 0.15, 3
+"""Settled means: the mean of so many looks is so near to the wanted rate (single ones swing more than that)."""
 MOST_CHANGE = 2.0
 SLOWEST, FASTEST = 0.1, 10_000.0
 """What the exchange takes for a speed."""
@@ -39,7 +41,7 @@ class HeldRate:
         self._exchange = ExchangeAdmin(settings)
         self._client = consumer(settings, "skeet-bench-rate")
         self._partitions = partitions_of(settings, [MARKET_RAW])
-        self._near = 0
+        self._seen: deque[float] = deque(maxlen=LOOKS)
         self.found = 0.0
         """Frames a second at the last look."""
 
@@ -64,7 +66,7 @@ class HeldRate:
             it is not within a minute and a half: paused, or more than this machine makes.
         """
         until = time.monotonic() + SETTLE_S
-        while self._near < 2:
+        while not self._settled():
             if time.monotonic() > until:
                 raise InvalidInput(
                     f"--rate is {self._wanted:g}; the simulated market was not near it within {SETTLE_S:.0f} s "
@@ -81,9 +83,12 @@ class HeldRate:
         frames = self._frames()
         self.found = (frames - self._counted) / (now - self._counted_s)
         self._counted, self._counted_s = frames, now
-        self._near = self._near + 1 if abs(self.found - self._wanted) <= NEAR * self._wanted else 0
+        self._seen.append(self.found)
         self._speed = next_speed(self._speed, self.found, self._wanted)
         self._exchange.set_speed(self._speed)
+
+    def _settled(self) -> bool:
+        return len(self._seen) == LOOKS and abs(fmean(self._seen) - self._wanted) <= NEAR * self._wanted
 
     def _frames(self) -> int:
         return sum(end_offsets(self._client, self._partitions).values())
