@@ -44,7 +44,7 @@ from skeet.streams.stages import Partition, Restored, Resume, Stage
 from skeet.streams.topics import TOPIC_BY_NAME, PartitionedBy, topic_name
 
 COMMIT_INTERVAL_S = 0.5
-"""How far behind the work the committed positions are: what a kill repeats, at most."""
+"""How far behind the work the committed positions are: a kill repeats that, and the chunk in hand."""
 DRAIN_S = DRAIN_DEADLINE_S / 4
 END_LOOK_S = 1.0
 """How often a host looks whether it has read its partitions to their ends."""

@@ -8,6 +8,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from skeet.streams.batches.framing import span, varint
+
 Header = tuple[str, bytes | None]
 
 
@@ -93,12 +95,13 @@ class Chunk:
         UnicodeDecodeError
             a header's name is no UTF-8.
         """
-        count, at = _varint(self.raw, int(self.places[4, index]))
+        raw, end = self.raw, len(self.raw)
+        count, at = varint(raw, int(self.places[4, index]), end)
         found: list[Header] = []
         for _ in range(count):
-            name, at = _field(self.raw, at)
-            content, at = _field(self.raw, at)
-            found.append(((name or b"").decode(), content))
+            name, length, at = span(raw, at, end)
+            content, size, at = span(raw, at, end)
+            found.append((raw[name : name + length].decode(), raw[content : content + size] if size >= 0 else None))
         return tuple(found)
 
     def _bytes(self, row: int, index: int) -> bytes | None:
@@ -119,19 +122,3 @@ def nothing_of(topic: str) -> Chunk:
     return Chunk(
         topic=topic, partition=0, first=0, next_offset=0, raw=b"", places=places, positions=positions, size=0
     )  # fmt: skip
-
-
-def _varint(raw: bytes, at: int) -> tuple[int, int]:
-    unsigned = shift = 0
-    while True:
-        byte = raw[at]
-        at += 1
-        unsigned |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return (unsigned >> 1) ^ -(unsigned & 1), at
-        shift += 7
-
-
-def _field(raw: bytes, at: int) -> tuple[bytes | None, int]:
-    length, at = _varint(raw, at)
-    return (None, at) if length < 0 else (raw[at : at + length], at + length)

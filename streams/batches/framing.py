@@ -67,7 +67,7 @@ def varint(raw: bytes, at: int, end: int) -> tuple[int, int]:
     raise Malformed
 
 
-def field(raw: bytes, at: int, end: int) -> tuple[int, int, int]:
+def span(raw: bytes, at: int, end: int) -> tuple[int, int, int]:
     """Start, length (-1: null) and end of bytes with a length before them.
 
     Raises
@@ -103,8 +103,8 @@ def _records(raw: bytes, row: list[int], floor: int) -> list[tuple[int, int, int
             raise Malformed
         time_delta, at = varint(raw, at + 1, stop)
         offset_delta, at = varint(raw, at, stop)
-        key_start, key_length, at = field(raw, at, stop)
-        value_start, value_length, headers = field(raw, at, stop)
+        key_start, key_length, at = span(raw, at, stop)
+        value_start, value_length, headers = span(raw, at, stop)
         at = _past_headers(raw, headers, stop)
         if at != stop:
             raise Malformed
@@ -126,8 +126,8 @@ def _past_headers(raw: bytes, at: int, end: int) -> int:
     if count < 0:
         raise Malformed
     for _ in range(count):
-        _, length, at = field(raw, at, end)
+        _, length, at = span(raw, at, end)
         if length < 0:
             raise Malformed
-        _, _, at = field(raw, at, end)
+        _, _, at = span(raw, at, end)
     return at
