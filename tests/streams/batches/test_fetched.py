@@ -227,3 +227,13 @@ def test_any_bytes_are_the_same_to_both_walks(
         assert (ours is None) == (other is None)
         if ours is not None and other is not None:
             assert [part.tolist() for part in ours] == [part.tolist() for part in other]
+
+
+def test_a_record_that_says_it_is_longer_than_its_fields_is_malformed(walk: Walk) -> None:
+    first = encoded([Written(((b"k", b"v", (), 0),))])[HEADER.size :]
+    second = first
+    assert first[0] == 2 * (len(first) - 1), "the length before it, as one byte"
+    swallowing = bytes([2 * (len(first) - 1 + len(second))]) + first[1:] + second
+    for content, found in ((first + second, 2), (swallowing, None)):
+        walked = walk(content, np.array([[0, len(content), 2, 100, 7, 0]], np.int64), 0)
+        assert (None if walked is None else walked[0].shape[1]) == found
