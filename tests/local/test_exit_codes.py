@@ -198,7 +198,7 @@ def test_download_that_breaks_off_leaves_nothing_in_the_cache(data: Path, tmp_pa
     maven = tmp_path / "bin" / "mvn"
     maven.parent.mkdir()
     maven.write_text(
-        '#!/bin/sh\nfor word; do case "$word" in -DoutputDirectory=*) echo half > "${word#*=}/kafka_2.13-4.4.0.jar";; esac; '
+        '#!/bin/sh\nfor word; do case "$word" in -DoutputDirectory=*) echo half > "${word#*=}/kafka_2.13-0.jar";; esac; '
         "done\necho 'Connection reset' >&2\nexit 1\n"
     )
     (maven.parent / "java").write_text("""#!/bin/sh\necho 'openjdk version "21"' >&2\n""")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import socket
+import time
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import Consumer, IsolationLevel, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
-from skeet.core.errors import InfrastructureError
+from skeet.core.errors import InfrastructureError, InvalidInput
 from skeet.local import jars
 from skeet.local.jars import ClassArchive
-from skeet.local.kafka import KafkaBroker
+from skeet.local.kafka import MADE_BY, KafkaBroker
 
 
 @pytest.mark.integration
@@ -36,12 +37,55 @@ def test_acknowledged_record_survives_kill_of_the_broker(tmp_path: Path) -> None
         broker.stop()
 
 
+@pytest.mark.integration
+def test_a_transaction_that_was_open_at_a_kill_is_ended_in_every_log_it_touched(tmp_path: Path) -> None:
+    """Kafka 4.3 and 4.4 note it as aborted and write no marker: they take partitions without a leader, which theirs are
+    while the broker comes back, for deleted ones. Whoever reads committed records would wait there for ever."""
+    broker = KafkaBroker(tmp_path / "kafka")
+    place = TopicPartition("facts", 0)
+    try:
+        broker.start()
+        admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+        admin.create_topics([NewTopic("facts", 1, 1)])["facts"].result(10)
+        # Over before the broker is back: the first thing it does is to end it.
+        options = {"bootstrap.servers": broker.bootstrap, "transactional.id": "writer", "transaction.timeout.ms": 1_000}
+        writer = Producer({**options, "delivery.timeout.ms": 1_000})
+        writer.init_transactions(10)
+        writer.begin_transaction()
+        writer.produce("facts", b"never committed")
+        assert writer.flush(10) == 0
+        broker.kill()
+        broker.start()
+        deadline = time.monotonic() + 30
+        while _end(broker, place, IsolationLevel.READ_COMMITTED) < _end(broker, place, IsolationLevel.READ_UNCOMMITTED):
+            assert time.monotonic() < deadline, "no marker ends the transaction"
+    finally:
+        broker.stop()
+
+
+def _end(broker: KafkaBroker, place: TopicPartition, level: IsolationLevel) -> int:
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    return int(admin.list_offsets({place: OffsetSpec.latest()}, isolation_level=level)[place].result(10).offset)
+
+
 def test_busy_port_names_its_holder_and_kills_nothing(tmp_path: Path) -> None:
     with socket.socket() as squatter:
         squatter.bind(("127.0.0.1", 0))
         squatter.listen()
         with pytest.raises(InfrastructureError, match=r"port \d+ of Kafka is in use by pid \d+"):
             KafkaBroker(tmp_path / "kafka", port=squatter.getsockname()[1]).start()
+
+
+@pytest.mark.parametrize(("note", "made_by"), [(None, "4.4.0"), ("5.0.10", "5.0.10")])
+def test_a_directory_of_a_newer_kafka_is_refused_with_the_way_out(
+    tmp_path: Path, note: str | None, made_by: str
+) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "meta.properties").write_text("version=1\nnode.id=1\ncluster.id=x\ndirectory.id=y\n")
+    if note is not None:
+        (tmp_path / MADE_BY).write_text(note)
+    with pytest.raises(InvalidInput, match=f"was written by Kafka {made_by}.*`skeet backup create`"):
+        KafkaBroker(tmp_path).start()
 
 
 def test_changed_jar_is_named_and_refused(tmp_path: Path) -> None:

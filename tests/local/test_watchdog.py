@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import queue
 import signal
 import threading
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from skeet.config import KafkaSettings
@@ -423,3 +425,28 @@ def test_a_sampler_that_hangs_is_replaced_after_its_deadline(kafka: str, monkeyp
         assert asking.sample("nobody").committed == {}
     finally:
         asking.close()
+
+
+def test_a_client_that_got_no_answer_is_not_asked_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[object] = []
+
+    def client(options: object) -> object:
+        made.append(options)
+        return len(made)
+
+    def sampled(asked: object, group: str) -> Sample:
+        if asked == 1:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return Sample(at_s=0, committed={("t", 0): 1}, end={("t", 0): 2})
+
+    monkeypatch.setattr(sampler, "AdminClient", client)
+    monkeypatch.setattr(sampler, "sample_group", sampled)
+    questions = [{}, ["sample", "g"], ["sample", "g"], ["sample", "g"]]
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(json.dumps(each) + "\n" for each in questions)))
+    sampler.main()
+    first, *others = map(json.loads, capsys.readouterr().out.splitlines())
+    assert "error" in first
+    assert [each["committed"] for each in others] == [[["t", 0, 1]]] * 2
+    assert len(made) == 2

@@ -22,7 +22,7 @@ import platformdirs
 
 from skeet.core.errors import DownloadFailed, JavaUnfit
 
-KAFKA_VERSION = "4.4.0"
+KAFKA_VERSION = "4.2.1"
 # slf4j 1.7 on purpose: Kafka speaks that API, and without a binding the broker is mute.
 COORDINATES = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-simple:1.7.36")
 HASHES = Path(__file__).with_name("kafka-jars.sha256")
@@ -129,7 +129,7 @@ def verify(folder: Path) -> None:
 
 
 def _fetch(folder: Path, progress: Progress) -> None:
-    progress(f"Downloading Apache Kafka {KAFKA_VERSION} (45 jars, 43 MiB; once per user)")
+    progress(f"Downloading Apache Kafka {KAFKA_VERSION} ({len(expected_hashes())} jars, 43 MiB; once per user)")
     maven = shutil.which("mvn")
     if maven and shutil.which("java"):
         _fetch_with_maven(maven, folder)

@@ -28,7 +28,7 @@ from skeet.core.errors import Damaged, InfrastructureError, InvalidInput
 from skeet.local.children import stop_child, tied
 from skeet.local.disks import FULL_BELOW, free_bytes, no_space, require_space
 from skeet.local.installation import Installation
-from skeet.local.jars import ClassArchive, Progress, class_archive, find_java, kafka_jars, silent
+from skeet.local.jars import KAFKA_VERSION, ClassArchive, Progress, class_archive, find_java, kafka_jars, silent
 from skeet.local.kafka_security import BrokerSecurity, broker_security, write_private
 from skeet.local.ports import LOOPBACK, PortBook, free_port, loopback_port, require_free
 from skeet.local.readiness import watch_in_background
@@ -38,6 +38,10 @@ _MUTE = logging.getLogger("skeet.local.kafka.probe")
 _MUTE.addHandler(logging.NullHandler())
 _MUTE.propagate = False
 
+MADE_BY = "kafka-version"
+"""The file in a broker's directory that says which Kafka formatted it."""
+BEFORE_NOTES = "4.4.0"
+"""The Kafka of directories without that file."""
 HEAP = ("-Xms256m", "-Xmx384m")
 START_DEADLINE_S = 60.0
 """A cold start takes 3 s, a recovery after power loss with many segments much longer; past this it is an error."""
@@ -245,7 +249,7 @@ def write_and_format(java: Path, jars: list[Path], paths: KafkaPaths) -> None:
     Raises
     ------
     InvalidInput
-        the directory was formatted with credentials and is to run without, or the other way round.
+        the directory was formatted with credentials and is to run without, or the other way round; or by a newer Kafka.
     """
     paths.home.mkdir(parents=True, exist_ok=True)
     formatted = (paths.home / "logs" / "meta.properties").exists()
@@ -260,10 +264,23 @@ def write_and_format(java: Path, jars: list[Path], paths: KafkaPaths) -> None:
     write_private(paths.config, server_properties(paths))
     if formatted:
         check_formatted(paths.home / "logs" / "meta.properties")
+        _require_readable(paths.home)
         return
     _format(java, jars, paths)
+    (paths.home / MADE_BY).write_text(KAFKA_VERSION)
     if paths.security is not None:
         secured.touch()
+
+
+def _require_readable(home: Path) -> None:
+    """A broker does not read what a newer one wrote, and says so with a stack trace."""
+    note = home / MADE_BY
+    made_by = note.read_text().strip() if note.exists() else BEFORE_NOTES
+    if [int(part) for part in made_by.split(".")] > [int(part) for part in KAFKA_VERSION.split(".")]:
+        raise InvalidInput(
+            f"{home} was written by Kafka {made_by}, which this SKEET's Kafka {KAFKA_VERSION} cannot read: `skeet backup "
+            "create` with the SKEET that wrote it and `skeet backup restore` with this one, or `skeet reset`"
+        )
 
 
 def _format(java: Path, jars: list[Path], paths: KafkaPaths) -> None:

@@ -230,10 +230,14 @@ def delivers_from(options: Mapping[str, Any], place: Partition, position: int) -
 def main() -> None:
     """The child: takes the client's options from the first line, and answers until its questions end."""
     options: dict[str, Any] = json.loads(sys.stdin.readline() or "{}")
-    client: Any = AdminClient({**options, "log_level": 0})
+    client: AdminClient | None = None
     for line in sys.stdin:
-        sys.stdout.write(json.dumps(_answer(client, options, json.loads(line))) + "\n")
+        client = client or AdminClient({**options, "log_level": 0})
+        answer = _answer(client, options, json.loads(line))
+        sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
+        if "error" in answer:
+            client = None  # One that lived through a broker's death has been seen to find no group again, for minutes.
 
 
 def _answer(client: AdminClient, options: Mapping[str, Any], question: list[Any]) -> dict[str, Any]:
