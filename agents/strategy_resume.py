@@ -46,8 +46,8 @@ RESUME_WITHIN_S = 300.0
 FOLLOW_WITHIN_S = 900.0
 """Without a checkpoint the whole life is stepped again, which must not take long: a life that began earlier is given up."""
 OUTPUTS_SINCE_NS = 60 * NS_PER_S
-"""Outputs that a predecessor may have sent are looked for from this long before its last word: a checkpoint is written up
-to 30 s (the producer's deadline) after what it holds."""
+"""Outputs that a predecessor may have sent are looked for from this long before what is stepped again: a checkpoint is
+written up to 30 s (the producer's deadline) after what it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,10 @@ class Past:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """A usable past and when it was last written to (log time, ns)."""
+    """A usable past, when what is stepped again began at the earliest, and when it was last written to (log time, ns)."""
 
     past: Past
+    oldest_ns: int
     newest_ns: int
 
 
@@ -225,7 +226,7 @@ class Resumption:
         fold, first = JournalFold(own.agent_id), self._log.journal_at(since_ns)
         if checkpoint is not None:
             fold, first = JournalFold.after(checkpoint.event), checkpoint.event.journal_offset + 1
-        newest_ns = checkpoint.log_ns if checkpoint is not None else 0
+        oldest_ns, newest_ns = (since_ns, 0) if checkpoint is None else (checkpoint.log_ns, checkpoint.log_ns)
         for record in self._log.journal(first, owner + 1):
             fold.take(record.event, record.at.offset)
             if not isinstance(record.event, JournalOpened):
@@ -238,7 +239,7 @@ class Resumption:
         if chain is None or (chain.begun is not None and not self._is_own(chain.begun)):
             return None
         past = past_of(chain, checkpoint.event if checkpoint is not None else None)
-        return _Found(past=past, newest_ns=newest_ns) if past is not None else None
+        return _Found(past=past, oldest_ns=oldest_ns, newest_ns=newest_ns) if past is not None else None
 
     def _is_own(self, begun: JournalBegun) -> bool:
         return (begun.epoch, begun.code_version) == (self._identity.epoch, self._identity.code_version)
@@ -248,8 +249,7 @@ class Resumption:
         positions = self._log.partitions_kept(positions_after(past.positions, past.runs))
         machine.identity = past.saved.identity
         state, outs = rerun(machine, past, self._started, self._log)
-        since = found.newest_ns - OUTPUTS_SINCE_NS
-        sent = self._log.commands_since(since, self._identity.account_id.encode())
+        sent = self._log.commands_since(found.oldest_ns - OUTPUTS_SINCE_NS, self._identity.account_id.encode())
         missing = tuple(out for out in outs if out.meta and (out.meta.event_id, out.meta.cause_at) not in sent)
         logger().info("goes on where it was", followed_runs=len(past.runs), outputs=len(outs), not_sent=len(missing))
         return Resumed(

@@ -118,7 +118,9 @@ def _fold_account_event(rows: Rows, record: Record[Any]) -> None:
             pass
     if isinstance(event, OrderEvent):
         current = rows.changed["orders"].get((event.order_id,))
-        rows.put("orders", after_event(current or new_order(event, meta), event, meta))
+        # A denial of what was decided before is of a command that came again long after: the order is what it was.
+        if current is None or not isinstance(event, OrderDenied):
+            rows.put("orders", after_event(current or new_order(event, meta), event, meta))
     if isinstance(event, OrderFilled):
         rows.added["fills"].append(_fill(event, meta))
         _fold_position(rows, event, meta)

@@ -6,6 +6,7 @@ first, the outputs that it covers once it is acknowledged, a checkpoint once all
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -80,6 +81,9 @@ class JournalWriter:
         self._journal_offset = journal_offset
         self._encode_state = encode_state
         self._order = MergeOrder()
+        self._on_their_way: deque[int] = deque()
+        self._awaited: dict[int, int] = {}
+        """Where the newest entry before a checkpoint stands, until that is sent; by its number."""
         self._checkpointed = next_sequence - 1
         self._warned = False
 
@@ -100,11 +104,15 @@ class JournalWriter:
         sequence, self._next_sequence = self._next_sequence, self._next_sequence + 1
         own = self._identity
         event = MergeRecorded(agent_id=own.agent_id, epoch=own.epoch, owner=self._owner, sequence=sequence, runs=runs)
+        self._on_their_way.append(sequence)
         return own.out(JOURNAL.name, event, self._owner, sequence)
 
     def acknowledged(self, offset: int) -> None:
-        """An entry stands at this offset of the journal."""
-        self._journal_offset = max(self._journal_offset, offset)
+        """The oldest entry on its way stands at this offset of the journal."""
+        self._journal_offset = offset
+        sequence = self._on_their_way.popleft()
+        if sequence in self._awaited:
+            self._awaited[sequence] = offset
 
     def checkpoint(self, state: Any, positions: Mapping[str, int]) -> Callable[[], Out[Any]] | None:
         """The checkpoint after the newest entry, made when it is sent; None when nothing was merged since the last one,
@@ -114,6 +122,8 @@ class JournalWriter:
         if not content:
             return None
         self._checkpointed = sequence
+        # Its own entry's place: by the time it is sent, later entries may stand in the log that it does not cover.
+        self._awaited[sequence] = self._journal_offset
         own = self._identity
 
         def made() -> Out[Any]:
@@ -122,7 +132,7 @@ class JournalWriter:
                 epoch=own.epoch,
                 owner=self._owner,
                 sequence=sequence,
-                journal_offset=self._journal_offset,
+                journal_offset=self._awaited.pop(sequence),
                 code_version=own.code_version,
                 positions=dict(positions),
                 state=content,

@@ -207,6 +207,21 @@ def test_the_story_of_an_account_becomes_its_rows(store: AccountStore) -> None:
     assert rows(store, "SELECT next_offset, records FROM log_positions") == [(10, 10)]
 
 
+def test_a_denial_of_an_order_that_was_decided_before_leaves_it_as_it_was(store: AccountStore) -> None:
+    """Its command came again after the desk had forgotten it, and was denied as expired."""
+    store.apply(records(story()), {})
+    before = rows(store, "SELECT * FROM orders ORDER BY order_id")
+    denied: accounts.OrderDenied = sample(accounts.OrderDenied)
+    again = [
+        dataclasses.replace(denied, order_id=each, book_id="b", instrument_id=BTC, status=OrderStatus.DENIED)
+        for each in ("o1", "o2")
+    ]
+    first = len(story())
+    store.apply(records(again, first), {(TOPIC, 0): first})
+    assert rows(store, "SELECT * FROM orders ORDER BY order_id") == before
+    assert rows(store, "SELECT command_id FROM denials ORDER BY stream_version") == [("o2",), ("c9",), ("o1",), ("o2",)]
+
+
 def test_one_batch_and_ten_batches_make_the_same_rows(settings: Settings, store: AccountStore) -> None:
     for offset, record in enumerate(records(story())):
         store.apply([record], {(TOPIC, 0): offset})

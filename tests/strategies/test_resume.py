@@ -6,6 +6,7 @@ writer, its fold and the following are the product's own.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -14,12 +15,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategy_broker import AGENT, CLOCK, INSTRUMENT, QUOTES, STARTED, Broker, MemoryLog, Process, machine
 
-from skeet.agents.strategy_resume import RESUME_WITHIN_S, Fresh, Resumption, load, past_of, rerun, save
+from skeet.agents.strategy_resume import (
+    FOLLOW_WITHIN_S,
+    OUTPUTS_SINCE_NS,
+    RESUME_WITHIN_S,
+    Fresh,
+    Resumption,
+    load,
+    past_of,
+    rerun,
+    save,
+)
 from skeet.core.errors import InfrastructureError
 from skeet.core.journal import AgentCheckpointed, JournalBegun, JournalFold, Place
 from skeet.core.strategy.machine import InstanceState
-from skeet.core.values import exact_arithmetic
-from skeet.streams.journaling import AgentIdentity
+from skeet.core.values import NS_PER_S, exact_arithmetic
+from skeet.streams.journaling import AgentIdentity, JournalWriter
 from skeet.streams.stages import Resumed
 
 
@@ -186,3 +197,30 @@ def test_a_checkpoint_that_does_not_fit_the_journal_is_passed_over(broker: Broke
     found, afresh = resumed(MemoryLog(broker))
     assert not afresh, "the whole life is followed instead"
     assert found.state.user.ticks == 1
+
+
+def test_a_checkpoint_names_the_place_of_its_own_entry() -> None:
+    writer = JournalWriter(AGENT, 0, 0, 0, lambda state: b"state")
+    writer.merged(QUOTES, 0, 0)
+    writer.entry()
+    made = writer.checkpoint(None, {})
+    assert made is not None
+    writer.merged(QUOTES, 0, 2)
+    writer.entry()
+    for offset in (10, 11):  # both acknowledged before anybody asks for the checkpoint
+        writer.acknowledged(offset)
+    event = made().event
+    assert (event.sequence, event.journal_offset) == (0, 10)
+
+
+def test_outputs_are_looked_for_from_where_the_steps_begin(broker: Broker) -> None:
+    whole = MemoryLog(broker)
+    resumed(whole)
+    assert whole.looked_since_ns <= time.time_ns() - int(FOLLOW_WITHIN_S * NS_PER_S), "its whole life"
+    with exact_arithmetic():
+        process = Process(broker)
+        process.take((QUOTES, 0), "")
+        process.save()
+    behind = MemoryLog(broker, age_s=200.0)
+    resumed(behind)
+    assert behind.looked_since_ns == behind.written_ns - OUTPUTS_SINCE_NS

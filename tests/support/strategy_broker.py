@@ -192,6 +192,8 @@ class MemoryLog(AgentLog):
         self.broker = broker
         self.written_ns = time.time_ns() - int(age_s * NS_PER_S)
         self.kept_from = 0
+        self.looked_since_ns = 0
+        """From when on commands were last asked for."""
 
     def claim(self, identity: AgentIdentity) -> int:
         return self.broker.append(identity.opened(str(len(self.broker.journal))))
@@ -231,5 +233,6 @@ class MemoryLog(AgentLog):
         return found
 
     def commands_since(self, log_ns: int, account: bytes) -> set[tuple[str, str]]:
+        self.looked_since_ns = log_ns
         decoded = [CODEC.decode(body)[1] for _, body in self.broker.commands]
         return {(meta.event_id, meta.cause_at) for meta in decoded if meta is not None}

@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 from skeet.streams.topics import TOPICS
 from skeet.verify.amounts import UNIT, from_avro, from_decimal, from_text, shown
 from skeet.verify.avro import WriterSchema
-from skeet.verify.books import OrderFacts
+from skeet.verify.books import Books, OrderFacts
 from skeet.verify.columns import TABLE_OF_TOPIC
 from skeet.verify.findings import MAX_KEPT, Check, Report
 from skeet.verify.history import GROUP
@@ -95,3 +95,16 @@ def test_reservation_is_the_unfilled_share_rounded_up(filled: int, status: str, 
     decision = {"reserved_amount": (100).to_bytes(17, "big"), "quantity": (3 * UNIT).to_bytes(17, "big")}
     order = OrderFacts(decision, denied=False, status=status, filled=filled * UNIT)
     assert reservation_due(order) == due
+
+
+def test_a_denial_of_an_order_that_was_decided_before_leaves_it_as_it_was() -> None:
+    def told(version: int, name: str, status: str) -> Entry:
+        entry = event(version, order_id="o", status=status, ts_event=version)
+        return entry._replace(schema=WriterSchema(name, frozenset(entry.values), None))
+
+    books = Books()
+    books.add(told(1, "OrderAuthorized", "AUTHORIZED"))
+    books.add(told(2, "OrderDenied", "DENIED"))
+    order = books.orders["o"]
+    assert (order.status, order.denied, order.closed_at) == ("AUTHORIZED", False, None)
+    assert len(books.denials) == 1

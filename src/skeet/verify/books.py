@@ -117,6 +117,8 @@ class Books:
 
     def _order(self, name: str, values: Values) -> None:
         order = self.orders.get(values["order_id"])
+        if order is not None and name == "OrderDenied":
+            return  # a command that came again, long after it was decided: a denial more, and the same order
         if order is None:
             order = self.orders[values["order_id"]] = OrderFacts(values, denied=name == "OrderDenied")
         order.first_of.setdefault(name, values)
