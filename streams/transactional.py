@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,8 +36,10 @@ TRANSACTION_DEADLINE_S = 5.0
 COMMIT_TRIES = 2
 """A commit without an answer is repeated (it is idempotent); after this many the outcome stays unknown and the process
 ends: its successor's init_transactions settles it."""
-HANGS_S = 3 * TRANSACTION_DEADLINE_S
-"""A transaction that takes longer than its calls' deadlines allow hangs in the client, and so would its process."""
+HANGS_S = TRANSACTION_DEADLINE_S + 1
+"""A call that takes longer than its deadline hangs in the client, and so would its process. After a broker's death it is
+rather the rule: librdkafka 2.16 asks three times for the group's coordinator, and waits for ever once it was told three
+times that there is none yet."""
 STABLE_OFFSETS_DEADLINE_S = 30.0
 """Longer than TRANSACTION_TIMEOUT_MS, after which the broker aborts what a dead predecessor left open."""
 FAILOVER_SESSION_MS = 6_000
@@ -110,14 +113,14 @@ class Transactor:
 
         An aborted transaction touches the first partition of each ``warm`` topic, so that the first real one is fast.
         """
-        _call(self._client.init_transactions, TRANSACTION_DEADLINE_S * 3)
+        _call(nullcontext(), self._client.init_transactions, TRANSACTION_DEADLINE_S * 3)
         names = [topic_name(topic, self._kafka) for topic in warm]
         if names:
             self._client.begin_transaction()
             for name in names:
                 self._client.produce(name, b"", partition=0)
             self._client.flush(TRANSACTION_DEADLINE_S)
-            _call(self._client.abort_transaction, TRANSACTION_DEADLINE_S)
+            _call(self._guard, self._client.abort_transaction, TRANSACTION_DEADLINE_S)
 
     def commit(
         self, outs: Iterable[Out[Any] | Encoded], inputs: Inputs | None = None, consumed: Sequence[Message] = ()
@@ -137,25 +140,24 @@ class Transactor:
             this producer is fenced or the outcome is unknown: the process must end.
         """
         self._ends = {}
-        with self._guard:
-            self._client.begin_transaction()
-            try:
-                for out in outs:
-                    self._produce(out if isinstance(out, Encoded) else encode(self._codec, out))
-                positions = inputs.positions_after(consumed) if inputs is not None else []
-                if inputs is not None and positions:
-                    group = inputs.group_metadata()
-                    _call(self._client.send_offsets_to_transaction, positions, group, TRANSACTION_DEADLINE_S)
-                if self._before_commit is not None:
-                    reach(self._before_commit)
-                _call(self._client.commit_transaction, TRANSACTION_DEADLINE_S)
-            except KafkaException as error:
-                self._aborted.inc()
-                self._abort(error)
-            except BaseException:
-                self._aborted.inc()
-                _call(self._client.abort_transaction, TRANSACTION_DEADLINE_S)
-                raise
+        self._client.begin_transaction()
+        try:
+            for out in outs:
+                self._produce(out if isinstance(out, Encoded) else encode(self._codec, out))
+            positions = inputs.positions_after(consumed) if inputs is not None else []
+            if inputs is not None and positions:
+                arguments = (positions, inputs.group_metadata(), TRANSACTION_DEADLINE_S)
+                _call(self._guard, self._client.send_offsets_to_transaction, *arguments)
+            if self._before_commit is not None:
+                reach(self._before_commit)
+            _call(self._guard, self._client.commit_transaction, TRANSACTION_DEADLINE_S)
+        except KafkaException as error:
+            self._aborted.inc()
+            self._abort(error)
+        except BaseException:
+            self._aborted.inc()
+            _call(self._guard, self._client.abort_transaction, TRANSACTION_DEADLINE_S)
+            raise
         if inputs is not None:
             inputs.committed(positions)
         self._committed.inc()
@@ -184,15 +186,16 @@ class Transactor:
         error: KafkaError = cause.args[0]
         if error.fatal() or not error.txn_requires_abort():
             raise InfrastructureError(f"transaction: {error.str()} ({error.name()}); this process must end") from cause
-        _call(self._client.abort_transaction, TRANSACTION_DEADLINE_S)
+        _call(self._guard, self._client.abort_transaction, TRANSACTION_DEADLINE_S)
         raise TransactionAborted(f"transaction aborted: {error.str()} ({error.name()})") from cause
 
 
-def _call(function: Callable[..., Any], *arguments: Any) -> None:
+def _call(guard: AbstractContextManager[None], function: Callable[..., Any], *arguments: Any) -> None:
     """A call of the transaction protocol; what the client says may be repeated is repeated, with a limit."""
     for attempt in range(1, COMMIT_TRIES + 1):
         try:
-            function(*arguments)
+            with guard:
+                function(*arguments)
             return
         except KafkaException as error:
             kafka_error: KafkaError = error.args[0]

@@ -30,3 +30,16 @@ def test_process_whose_call_hangs_ends_and_says_why() -> None:
 
 def test_process_whose_call_returns_in_time_goes_on_past_the_limit() -> None:
     assert ended(limit_s=1.0, takes_s=0).returncode == 0
+
+
+PROTOCOL = """
+import time
+from skeet.streams import transactional
+from skeet.streams.hang_guard import HangGuard
+transactional._call(HangGuard("transaction", 0.1), time.sleep, 60)
+"""
+
+
+def test_a_single_call_of_the_transaction_protocol_that_hangs_ends_the_process() -> None:
+    done = subprocess.run([sys.executable, "-c", PROTOCOL], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == EXIT_CODE
