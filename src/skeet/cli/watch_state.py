@@ -96,7 +96,7 @@ class Watcher:
         """Take in what arrives for this long, and what the stores say when it is due."""
         until = time.monotonic() + seconds
         self._when_due("Postgres", TABLES_EVERY_S, self._read_tables)
-        self._when_due("lag", LAG_EVERY_S, self._read_lag)
+        self._when_due("lag", LAG_EVERY_S, self._ask_for_lag)
         while (left := until - time.monotonic()) > 0:
             for message in self._client.consume(BATCH, min(left, 0.1)):
                 if message.error() is None:
@@ -145,6 +145,14 @@ class Watcher:
             "balances": queries.balances(self._settings),
             "orders": queries.orders(self._settings, limit=20),
         }
+
+    def _ask_for_lag(self) -> None:
+        try:
+            self._read_lag()
+        except KafkaException:
+            # A client that lived through a broker's death finds no groups again.
+            self._admin = admin(self._settings)
+            raise
 
     def _read_lag(self) -> None:
         """Offsets between each group's positions and the ends: a gauge, not the proof that `verify` gives."""
