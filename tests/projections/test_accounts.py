@@ -212,7 +212,7 @@ def test_a_denial_of_an_order_that_was_decided_before_leaves_it_as_it_was(store:
     store.apply(records(story()), {})
     before = rows(store, "SELECT * FROM orders ORDER BY order_id")
     denied: accounts.OrderDenied = sample(accounts.OrderDenied)
-    again = [
+    again: list[Event] = [
         dataclasses.replace(denied, order_id=each, book_id="b", instrument_id=BTC, status=OrderStatus.DENIED)
         for each in ("o1", "o2")
     ]
