@@ -11,6 +11,7 @@ import base64
 import json
 import logging
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -266,8 +267,8 @@ def write_and_format(java: Path, jars: list[Path], paths: KafkaPaths) -> None:
         check_formatted(paths.home / "logs" / "meta.properties")
         _require_readable(paths.home)
         return
+    (paths.home / MADE_BY).write_text(KAFKA_VERSION)  # first: formatted and without it would be of an older SKEET
     _format(java, jars, paths)
-    (paths.home / MADE_BY).write_text(KAFKA_VERSION)
     if paths.security is not None:
         secured.touch()
 
@@ -276,6 +277,8 @@ def _require_readable(home: Path) -> None:
     """A broker does not read what a newer one wrote, and says so with a stack trace."""
     note = home / MADE_BY
     made_by = note.read_text().strip() if note.exists() else BEFORE_NOTES
+    if not re.fullmatch(r"\d+(\.\d+)*", made_by):
+        raise Damaged(f"{note} holds {made_by[:40]!r}, expected a version such as {KAFKA_VERSION}; write it there")
     if [int(part) for part in made_by.split(".")] > [int(part) for part in KAFKA_VERSION.split(".")]:
         raise InvalidInput(
             f"{home} was written by Kafka {made_by}, which this SKEET's Kafka {KAFKA_VERSION} cannot read: `skeet backup "
