@@ -37,9 +37,9 @@ COMMIT_TRIES = 2
 """A commit without an answer is repeated (it is idempotent); after this many the outcome stays unknown and the process
 ends: its successor's init_transactions settles it."""
 HANGS_S = TRANSACTION_DEADLINE_S + 1
-"""A call that takes longer than its deadline hangs in the client, and so would its process. After a broker's death it is
-rather the rule: librdkafka 2.16 asks three times for the group's coordinator, and waits for ever once it was told three
-times that there is none yet."""
+"""A call that takes longer than its deadline hangs in the client, and so would its process. After a broker's death that is
+nothing rare: librdkafka 2.16 asks three times for the group's coordinator within milliseconds, and was seen to wait far past
+the call's deadline once it had been told three times that there is none yet."""
 STABLE_OFFSETS_DEADLINE_S = 30.0
 """Longer than TRANSACTION_TIMEOUT_MS, after which the broker aborts what a dead predecessor left open."""
 FAILOVER_SESSION_MS = 6_000
@@ -191,7 +191,8 @@ class Transactor:
 
 
 def _call(guard: AbstractContextManager[None], function: Callable[..., Any], *arguments: Any) -> None:
-    """A call of the transaction protocol; what the client says may be repeated is repeated, with a limit."""
+    """A call of the transaction protocol; what the client says may be repeated is repeated, with a limit. ``guard`` is
+    entered for each try."""
     for attempt in range(1, COMMIT_TRIES + 1):
         try:
             with guard:

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from rich.console import Console
 
-from skeet.cli import arguments
+from skeet.cli import arguments, watch_state
 from skeet.cli.order import BuyOrSell, InForce, _submit_order
 from skeet.cli.output import decimal_text, plain
 from skeet.cli.tracing import Hop, received
 from skeet.cli.watch_frame import draw, spark
-from skeet.cli.watch_state import Picture, Price
+from skeet.cli.watch_state import Picture, Price, Watcher
+from skeet.config import Settings
 from skeet.core.errors import InvalidInput
 from skeet.core.market import Reference, ReferenceStatus, Tick
 from skeet.core.record import Record, TopicPosition
@@ -188,3 +190,19 @@ def test_metrics_targets_are_those_that_answer_now(skeet: Callable[..., Any], da
     (instance / "ready.health").write_text("")
     gone = skeet("connect", "metrics")
     assert gone.exit_code == 2
+
+
+def test_lag_is_asked_for_by_a_new_client_after_one_that_got_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    watcher: Any = object.__new__(Watcher)
+    watcher._settings, watcher._admin = Settings(kafka={"bootstrap": "127.0.0.1:1"}), OldClient()
+    monkeypatch.setattr(watch_state, "admin", lambda settings: "new")
+    with pytest.raises(KafkaException):
+        watcher._ask_for_lag()
+    assert watcher._admin == "new"
+
+
+class OldClient:
+    """It lived through a broker's death."""
+
+    def list_consumer_group_offsets(self, requests: object, request_timeout: float) -> object:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))

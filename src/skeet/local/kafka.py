@@ -251,6 +251,8 @@ def write_and_format(java: Path, jars: list[Path], paths: KafkaPaths) -> None:
     ------
     InvalidInput
         the directory was formatted with credentials and is to run without, or the other way round; or by a newer Kafka.
+    Damaged
+        a file by which the directory is known cannot be what was written.
     """
     paths.home.mkdir(parents=True, exist_ok=True)
     formatted = (paths.home / "logs" / "meta.properties").exists()
