@@ -6,6 +6,7 @@ to it, ``Test:`` the pytest node that goes red without it. ``docs/guarantees.md`
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -80,19 +81,32 @@ def applies(guard: Guard, checkout: Path, *, check_only: bool = False) -> bool:
     return subprocess.run(words, cwd=checkout, env=environment, capture_output=True, check=False).returncode == 0
 
 
-def run_tests(checkout: Path, tests: list[str]) -> subprocess.CompletedProcess[str]:
+def run_tests(checkout: Path, tests: list[str], *options: str) -> subprocess.CompletedProcess[str]:
     """Pytest on a copied checkout, importing its code and not the installed one."""
     environment = {**os.environ, "PYTHONPATH": str(checkout / "packages"), "PYTHONDONTWRITEBYTECODE": "1"}
     # Recorded data is found beside the checkout; a copy has none beside it.
     environment.setdefault("SKEET_SHARED_DATA", str(ROOT.parent / "shared" / "data"))
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests],
+        [sys.executable, "-m", "pytest", "-q", *(options or ("-x", "-p", "no:cacheprovider")), *tests],
         cwd=checkout,
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def failing(checkout: Path, tests: list[str]) -> list[str]:
+    """Which of the tests fail when all are run in one go; all of them when that could not be told."""
+    cache = checkout / "guards-cache"
+    done = run_tests(checkout, tests, "-o", f"cache_dir={cache}")
+    if done.returncode == 0:
+        return []
+    noted = cache / "v" / "cache" / "lastfailed"
+    nodes = json.loads(noted.read_text()) if noted.exists() else {}
+    # A patch names a test, pytest each of its parameters.
+    found = [test for test in tests if any(node == test or node.startswith(f"{test}[") for node in nodes)]
+    return found or tests
 
 
 def rendered() -> str:

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from guards import FAILED, Guard, applies, copy_checkout, guards, rendered, run_tests
+from guards import FAILED, Guard, applies, copy_checkout, failing, guards, rendered, run_tests
 from rich.console import Console
 from rich.table import Table
 
@@ -48,17 +48,18 @@ CAUGHT = "caught"
 
 
 def _with_guards(chosen: list[Guard], console: Console) -> dict[str, str]:
-    """What is wrong with tests that do not even pass with every guard in place, by test."""
+    """What is wrong with tests that do not even pass with every guard in place, by test. Who fails is tried once more, alone."""
     tests = sorted({guard.test for guard in chosen})
-    with console.status(f"{len(tests)} tests with every guard in place"), tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         copy_checkout(Path(folder))
-        if run_tests(Path(folder), tests).returncode == 0:
-            return {}
-        return {
-            test: "its test fails with the guard in place"
-            for test in tests
-            if run_tests(Path(folder), [test]).returncode
-        }
+        with console.status(f"{len(tests)} tests with every guard in place"):
+            suspects = failing(Path(folder), tests)
+        trouble = {}
+        for test in suspects:
+            console.print(f"{test}: failed with every guard in place; once more, alone", highlight=False)
+            if run_tests(Path(folder), [test]).returncode:
+                trouble[test] = "its test fails with the guard in place"
+        return trouble
 
 
 def _without(guard: Guard) -> str:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from guards import ROOT, Guard, applies, copy_checkout, guards, rendered
+from guards import ROOT, Guard, applies, copy_checkout, failing, guards, rendered
 
 
 @pytest.fixture(scope="module")
@@ -32,3 +32,17 @@ def test_document_is_current() -> None:
     assert (ROOT / "docs" / "guarantees.md").read_text() == rendered(), (
         "run `python tests/guards/run.py --document > docs/guarantees.md`"
     )
+
+
+def test_only_tests_that_fail_among_the_others_are_suspected(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\n"
+        "def test_good(): pass\n"
+        "@pytest.mark.parametrize('place', ['after the insert', 'before it'])\n"
+        "def test_each(place): assert place == 'before it'\n"
+    )
+    good, each = "test_it.py::test_good", "test_it.py::test_each"
+    assert failing(tmp_path, [good]) == []
+    assert failing(tmp_path, [good, each]) == [each]
+    unknown = "test_it.py::test_that_is_not_there"
+    assert failing(tmp_path, [good, unknown]) == [good, unknown]
