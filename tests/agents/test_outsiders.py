@@ -29,10 +29,10 @@ from skeet.core.values import AccountId, EventId, OrderType, PrincipalId, Side, 
 from skeet.process import StopSignal
 from skeet.schemas.codec import Codec
 from skeet.streams import topics_admin
-from skeet.streams.kafka import admin, producer
+from skeet.streams.kafka import admin, consumer, producer
 from skeet.streams.partitioner import partition_of
 from skeet.streams.publishing import Publisher
-from skeet.streams.reading import records_until_end
+from skeet.streams.reading import Partition, end_offsets, partitions_of, records_until_end
 from skeet.streams.registry import registered_codec
 from skeet.streams.tenants import create_topics
 from skeet.streams.topics import (
@@ -135,6 +135,11 @@ class House:
         assert self.raw.flush(10) == 0
 
     def forward(self, count: int, which: str = "intake") -> None:
+        """Step until that many more records were taken, and what came of them can be read."""
+        self.take(count, which)
+        self.settle()
+
+    def take(self, count: int, which: str) -> None:
         """Step until that many more records were taken."""
         forwarder: Forwarder = getattr(self, which)
         deadline = time.monotonic() + DEADLINE_S
@@ -143,6 +148,22 @@ class House:
             taken = forwarder.step()
             count -= taken
         assert count == 0, f"{which}: {-count} records too many"
+
+    def settle(self) -> None:
+        """Wait for the markers of what was forwarded: a commit is acknowledged a moment before they let readers past."""
+        tenants = (of_tenant(TENANT_EVENTS, tenant) for tenant in (self.acme, self.globex))
+        places = partitions_of(self.settings, [COMMANDS, DEAD_LETTERS, *tenants])
+
+        def ends(isolation: str) -> dict[Partition, int]:
+            client = consumer(self.settings, "ends", isolation_level=isolation)
+            try:
+                return end_offsets(client, places)
+            finally:
+                client.close()
+
+        eventually(
+            lambda: ends("read_committed") == ends("read_uncommitted"), DEADLINE_S, "markers of what was forwarded"
+        )
 
     def commands(self) -> list[Record[Command]]:
         """What was forwarded of this test's tenants."""
@@ -182,7 +203,7 @@ def shared(kafka: str, registry_url: str, tmp_path_factory: pytest.TempPathFacto
             made.open(account, tenant)
     made.intake.start()
     made.egress.start()
-    made.forward(2 * TESTS, "egress")
+    made.take(2 * TESTS, "egress")
     yield made
     made.intake.close()
     made.egress.close()
@@ -193,6 +214,7 @@ def shared(kafka: str, registry_url: str, tmp_path_factory: pytest.TempPathFacto
 def house(shared: House) -> House:
     """The shared house with two tenants that no other test has used."""
     shared.number += 1
+    shared.settle()
     return shared
 
 
