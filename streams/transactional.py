@@ -242,6 +242,7 @@ class Inputs:
         self._on_revoked = on_revoked
         self._metadata: Any = None
         self._positions: dict[Partition, int] = {}
+        self._closing = False
         many = any(ANY_TENANT in topic.name for topic in topics)
         extra = {"topic_metadata_refresh_interval_ms": NEW_TOPICS_MS} if many else {}
         self._client = consumer(
@@ -310,10 +311,13 @@ class Inputs:
 
     def close(self) -> None:
         """Stop reading. A static member's partitions stay its own until its session ends."""
+        self._closing = True
         self.progress.close()
         self._client.close()
 
     def _assigned(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._closing:
+            return  # it came while nobody polled; a client that closes tells of it and answers no more questions
         positions = stable_positions(client, partitions)
         # Before anybody is told: what they write at once must name this generation, not the one before.
         self._metadata = client.consumer_group_metadata()
