@@ -7,7 +7,8 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
-from confluent_kafka import Message
+from confluent_kafka import ConsumerGroupState, Message
+from installation import eventually
 
 from skeet.config import Settings
 from skeet.core.control import DeadLetter
@@ -17,7 +18,7 @@ from skeet.core.record import Meta, Out
 from skeet.core.values import AccountId, EventId, PrincipalId, TenantId
 from skeet.schemas.codec import Codec
 from skeet.streams import topics_admin
-from skeet.streams.kafka import producer
+from skeet.streams.kafka import admin, producer
 from skeet.streams.publishing import Publisher
 from skeet.streams.reading import records_until_end
 from skeet.streams.registry import registered_codec
@@ -230,3 +231,19 @@ def test_member_is_caught_up_once_the_end_was_reported_to_it(
         assert time.monotonic() < deadline
         time.sleep(0.02)
         inputs.progress.look(0.0)
+
+
+def test_a_member_that_is_closed_before_it_heard_of_its_partitions_closes_without_an_error(
+    settings: Settings, group: str
+) -> None:
+    told: list[list[int]] = []
+    member = Inputs(settings, [CLOCK], group, "member-0", on_assigned=told.append)
+    asked = admin(settings)
+
+    def joined() -> bool:
+        state = asked.describe_consumer_groups([group])[group].result(DEADLINE_S).state
+        return bool(state == ConsumerGroupState.STABLE)
+
+    eventually(joined, DEADLINE_S, "a member that nobody polls, with partitions")
+    member.close()
+    assert told == []
