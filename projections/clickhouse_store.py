@@ -17,13 +17,16 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from skeet.config import Settings
 from skeet.connections.clickhouse import clickhouse_options, is_near, raise_clickhouse_refusal
-from skeet.core.errors import InfrastructureError
+from skeet.core.errors import Damaged, InfrastructureError
 from skeet.projections.history import TABLES, UNREADABLE
 from skeet.projections.migrations import migrations_of, pending, statements_of
 
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 120
 """A statement that takes longer is given up; a repeated insert carries the same token."""
+DAMAGE_CODES = frozenset({33, 40, 107, 226, 228, 246, 271})
+"""ClickHouse's errors of a part that is not what was written: cannot read all data, checksum does not match, file does not
+exist, no file or a bad size of one in a part, corrupted data, cannot decompress."""
 REBUILD_SUFFIX = "_rebuild"
 REPLACED_SUFFIX = "_replaced"
 
@@ -181,7 +184,8 @@ def translated(where: str) -> Iterator[None]:
         yield
     except ClickHouseError as error:
         raise_clickhouse_refusal(error)
-        raise InfrastructureError(f"ClickHouse {where}: {' '.join(str(error).split())[:500]}") from error
+        kind = Damaged if getattr(error, "code", None) in DAMAGE_CODES else InfrastructureError
+        raise kind(f"ClickHouse {where}: {' '.join(str(error).split())[:500]}") from error
     except OSError as error:
         raise_clickhouse_refusal(error)
         raise InfrastructureError(f"ClickHouse {where}: {error}") from error

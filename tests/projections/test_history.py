@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -17,10 +18,11 @@ from dying import exit_code_of, store_history_with_a_commit_that_hangs
 
 from skeet.config import ClickhouseSettings, Settings
 from skeet.core import control, market
-from skeet.core.errors import InfrastructureError
+from skeet.core.errors import Damaged, InfrastructureError
 from skeet.core.record import Event, Meta, Out
 from skeet.core.values import Side
 from skeet.process import StopSignal
+from skeet.projections.clickhouse import session
 from skeet.projections.clickhouse_store import HistoryStore
 from skeet.projections.history import TABLES
 from skeet.projections.history_rebuild import (
@@ -29,6 +31,7 @@ from skeet.projections.history_rebuild import (
     mark_complete,
     rebuild_beside,
 )
+from skeet.projections.history_repair import Repair, parts_aside
 from skeet.projections.history_writer import GROUP, HistorySession
 from skeet.projections.sessions import run_sessions
 from skeet.schemas.avro import is_lean
@@ -289,6 +292,54 @@ def test_a_rebuilt_database_takes_over_under_a_running_projection(settings: Sett
         publish(settings, trades(300, 50))
         eventually(lambda: count_of(store, "trades") == 351)
     assert store.rows("SELECT uniqExact(log_offset, log_partition) FROM trades") == [(351,)]
+
+
+def test_a_part_that_the_engine_lost_is_put_aside_and_the_history_made_again(settings: Settings) -> None:
+    publish(settings, trades(0, 300))
+    store = HistoryStore(settings)
+    before = store.migrate()
+    with repairing(settings):
+        eventually(lambda: count_of(store, "trades") == 300)
+    ends = store.next_offsets()
+    checksums = store.checksums(ends)
+    empty_files_of(store, "trades")
+    with pytest.raises(Damaged):
+        store.next_offsets()
+
+    publish(settings, trades(300, 50))
+    with repairing(settings):
+        eventually(lambda: store.exists() and store_id_of(store) not in ("", before))
+        eventually(lambda: count_of(store, "trades") == 350)
+    assert parts_aside(store) == []
+    assert store.checksums(ends) == checksums
+    assert store.rows("SELECT uniqExact(log_offset, log_partition) FROM trades") == [(350,)]
+
+
+@contextmanager
+def repairing(settings: Settings) -> Iterator[None]:
+    """The role's sessions in a thread, drained at the end."""
+    stop, codec = StopSignal(), registered_codec(settings)
+    repair = Repair(settings, codec, stop)
+    thread = threading.Thread(target=lambda: run_sessions(stop, lambda: session(settings, codec, repair, stop)))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.stop()
+        thread.join(DEADLINE_S)
+        assert not thread.is_alive()
+
+
+def empty_files_of(store: HistoryStore, table: str) -> None:
+    """What a full disk leaves of a part that was merged at that moment."""
+    store.command(f"OPTIMIZE TABLE {table} FINAL")
+    (folder,) = store.rows(
+        f"SELECT path FROM system.parts WHERE active AND table = '{table}' AND database = currentDatabase()"
+    )
+    for file in Path(folder[0]).iterdir():
+        file.write_bytes(b"")
+    for cache in ("MARK", "UNCOMPRESSED", "PRIMARY INDEX"):
+        store.command_outside(f"SYSTEM CLEAR {cache} CACHE")
 
 
 def store_id_of(store: HistoryStore) -> str:
