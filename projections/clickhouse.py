@@ -22,7 +22,8 @@ def main(settings: Settings) -> int:
     configure_logging("projection-clickhouse", settings.log_level)
     stop, ready = StopSignal().install(), ReadyOnce()
     codec = registered_codec(settings)
-    return run_sessions(stop, lambda: session(settings, codec, Repair(settings, codec, stop), stop, ready))
+    repair = Repair(settings, codec, stop)
+    return run_sessions(stop, lambda: session(settings, codec, repair, stop, ready))
 
 
 def session(
