@@ -22,7 +22,7 @@ from skeet.core.errors import Damaged, InfrastructureError
 from skeet.core.record import Event, Meta, Out
 from skeet.core.values import Side
 from skeet.process import StopSignal
-from skeet.projections.clickhouse import session
+from skeet.projections.clickhouse import session as run_session
 from skeet.projections.clickhouse_store import HistoryStore
 from skeet.projections.history import TABLES
 from skeet.projections.history_rebuild import (
@@ -71,6 +71,12 @@ def running(settings: Settings, before_insert: Callable[[str], None] | None = No
             intercept(store, before_insert)
         HistorySession(settings, codec, store).run(stop)
 
+    with in_thread(stop, session):
+        yield
+
+
+@contextmanager
+def in_thread(stop: StopSignal, session: Callable[[], None]) -> Iterator[None]:
     thread = threading.Thread(target=lambda: run_sessions(stop, session))
     thread.start()
     try:
@@ -320,14 +326,8 @@ def repairing(settings: Settings) -> Iterator[None]:
     """The role's sessions in a thread, drained at the end."""
     stop, codec = StopSignal(), registered_codec(settings)
     repair = Repair(settings, codec, stop)
-    thread = threading.Thread(target=lambda: run_sessions(stop, lambda: session(settings, codec, repair, stop)))
-    thread.start()
-    try:
+    with in_thread(stop, lambda: run_session(settings, codec, repair, stop)):
         yield
-    finally:
-        stop.stop()
-        thread.join(DEADLINE_S)
-        assert not thread.is_alive()
 
 
 def empty_files_of(store: HistoryStore, table: str) -> None:
