@@ -158,12 +158,10 @@ def test_an_order_whose_answer_was_dropped_is_resolved_not_repeated(installation
 
 @pytest.mark.timeout(600)
 def test_a_tick_reaches_the_venue_in_time(installation: Installation) -> None:
-    """No hop waits for a timer. How fast the path is, `skeet bench latency` says, on a machine that does nothing else."""
     installation.skeet("demo", "--no-watch")
-    # A minute: in 25 s of a calm market too few orders come of a tick. The bound is five times the benchmark's floor, as a
-    # shared machine of half the speed misses that by a few milliseconds; it has its moments, too: one of three must do.
-    words = ("bench", "latency", "--for", "60", "--floor", "200")
-    tries = (installation.skeet(*words, expect=None) for _ in range(3))
+    # A minute: in 25 s of a calm market too few orders come of a tick. The broker's JVM still compiles in the first
+    # seconds, and a shared machine has its moments: one of three must do.
+    tries = (installation.skeet("bench", "latency", "--for", "60", expect=None) for _ in range(3))
     failed = [done.stdout + done.stderr for done in itertools.takewhile(lambda done: done.returncode != 0, tries)]
     assert len(failed) < 3, "\n".join(failed)
 
