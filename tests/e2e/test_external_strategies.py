@@ -142,7 +142,7 @@ def test_no_password_is_in_a_command_line_a_log_or_what_the_cli_prints(secured: 
 
 @pytest.mark.acceptance
 def test_the_demo_runs_secured_and_everything_agrees(secured: Installation) -> None:
-    report = secured.json("demo", "--for", "45")
+    report = secured.json("demo", "--for", "20")
     assert report["complaints"] == []
     assert all(int(book["orders"]) for book in report["books"])
 

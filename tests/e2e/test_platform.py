@@ -48,7 +48,7 @@ def settings_of(installation: Installation) -> Settings:
 
 
 def test_the_demo_trades_and_ends_clean(installation: Installation) -> None:
-    report = installation.json("demo", "--for", "45")
+    report = installation.json("demo", "--for", "20")
     assert report["complaints"] == []
     by_book = {book["book_id"]: book for book in report["books"]}
     assert by_book["trend-btc"]["taker_fills"] and by_book["maker-eth"]["maker_fills"]
