@@ -15,6 +15,7 @@ from skeet.core.errors import InfrastructureError
 from skeet.process import StopSignal, logger
 from skeet.projections.clickhouse_store import HistoryStore, quoted
 from skeet.projections.history_rebuild import carry_over_expired, mark_complete, rebuild_beside
+from skeet.projections.history_writer import GROUP
 from skeet.schemas.codec import Codec
 
 RETRY_S = 30.0
@@ -23,15 +24,14 @@ RETRY_S = 30.0
 log = logger()
 
 
-def put_damaged_aside(store: HistoryStore, beat: Callable[[], None] = lambda: None) -> list[str]:
-    """Read every part of every table, and detach those that are not what was written; their names, each with its table.
+def put_damaged_aside(store: HistoryStore, beat: Callable[[], None] = lambda: None) -> None:
+    """Read every part of every table, and detach those that are not what was written; ``beat`` is called between parts.
 
     Raises
     ------
     InfrastructureError
         the engine is away.
     """
-    aside = []
     active = "SELECT table, name FROM system.parts WHERE active AND database = {name:String} ORDER BY 1, 2"
     for table, part in store.rows(active, {"name": store.database}):
         beat()
@@ -40,8 +40,6 @@ def put_damaged_aside(store: HistoryStore, beat: Callable[[], None] = lambda: No
         if wrong:
             log.error("a part cannot be read and is put aside", table=table, part=part, cause=wrong[0])
             store.command(f"ALTER TABLE {quoted(table)} DETACH PART '{part}'")
-            aside.append(f"{table}/{part}")
-    return aside
 
 
 def parts_aside(store: HistoryStore) -> list[str]:
@@ -89,7 +87,7 @@ class Repair:
         # Here: they load half of the package, and next to no process ever comes here.
         from skeet.projections.rebuilding import covered, members
 
-        if members(self._settings, "projection-clickhouse") > 1:
+        if members(self._settings, GROUP) > 1:
             log.error("rows are missing; stop all but one projection of ClickHouse, which then rebuilds", parts=aside)
             return
         log.warning("rows are missing: the history is rebuilt beside", parts=aside)
