@@ -18,6 +18,7 @@ from skeet.agents.agent_log import AgentLog
 from skeet.agents.strategy_guard import guarded
 from skeet.agents.strategy_instances import Instance, folded
 from skeet.agents.strategy_loading import parse_parameters
+from skeet.agents.strategy_loop import run_on_one_thread
 from skeet.agents.strategy_resume import Fresh, Resumption
 from skeet.agents.strategy_sources import sources_of
 from skeet.agents.strategy_watch import HALTED, Watch
@@ -73,7 +74,7 @@ HANDLED: tuple[tuple[str, Topic], ...] = (
 def main(settings: Settings) -> int:
     """Run the instance named by ``SKEET_STRATEGY__INSTANCE`` until SIGTERM or a halt; returns the exit code."""
     stop = StopSignal().install()
-    return guarded(settings, lambda watch: asyncio.run(_run(settings, stop, watch)))
+    return guarded(settings, lambda watch: run_on_one_thread(_run(settings, stop, watch)))
 
 
 async def _run(settings: Settings, stop: StopSignal, watch: Watch) -> int:
