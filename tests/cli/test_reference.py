@@ -41,9 +41,18 @@ def test_reference_is_current() -> None:
 def test_list_of_commands_is_answered_without_loading_them() -> None:
     code = "import sys; from skeet.cli.main import app, main\ntry: main()\nfinally: print(sorted(sys.modules))"
     output = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True).stdout
-    for heavy in ("confluent_kafka", "pydantic", "psycopg", "ccxt", "faust", "skeet.config"):
+    for heavy in ("rich", "confluent_kafka", "pydantic", "psycopg", "ccxt", "faust", "skeet.config"):
         assert f"'{heavy}'" not in output
     assert all(entry.name in output for entry in COMMANDS)
+
+
+@pytest.mark.parametrize("words", [[], ["bench"]])
+def test_list_is_the_answer_to_no_command(words: list[str]) -> None:
+    called = subprocess.run([sys.executable, "-m", "skeet", *words], capture_output=True, text=True, check=False)
+    asked = subprocess.run(
+        [sys.executable, "-m", "skeet", *words, "--help"], capture_output=True, text=True, check=True
+    )
+    assert (called.returncode, called.stdout, called.stderr) == (2, asked.stdout, "")
 
 
 @pytest.mark.integration

@@ -68,6 +68,26 @@ class LazyGroup(TyperGroup):
             return self.commands.get(cmd_name)
         return TyperCommand(name=entry.name, help=entry.help, rich_help_panel=entry.panel)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Without arguments the list is the answer, and the call was wrong all the same (exit code 2)."""
+        if not args:
+            typer.echo(ctx.get_help())
+            raise typer.Exit(2)
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The list in plain sections: to load what draws the commands' own frames takes longer than all else here."""
+        self.format_usage(ctx, formatter)
+        self.format_help_text(ctx, formatter)
+        self.format_options(ctx, formatter)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """A section for each panel, in the table's order."""
+        width = max(len(entry.name) for entry in self.entries)
+        for panel in dict.fromkeys(entry.panel for entry in self.entries):
+            with formatter.section(typer.style(panel, bold=True)):
+                formatter.write_dl([(f"{e.name:{width}}", e.help) for e in self.entries if e.panel == panel])
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Load the command named by the first argument, then resolve as usual."""
         entry = next((entry for entry in self.entries if entry.name == args[0]), None)

@@ -88,7 +88,7 @@ def root(
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """SKEET: trading automation on one durable, ordered log. Begin with [b]skeet up[/b], or [b]skeet demo[/b]."""
+    """SKEET: trading automation on one durable, ordered log. Begin with `skeet up`, or `skeet demo`."""
     if data is not None:
         # Settings look for the data directory before anything else, and child processes must find the same one.
         os.environ["SKEET_DATA"] = str(data.expanduser().absolute())
