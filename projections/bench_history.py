@@ -42,9 +42,9 @@ COLUMNS = (
     *("log_partition", "log_offset", "log_ts", "record_crc", "instrument_id", "ts_event", "ts_init", "trade_id"),
     *("price", "size", "price_scale", "size_scale", "aggressor_side", "backfilled"),
 )
-
-
 POLL_RECORDS = 5_000
+LAST_FLUSH_S = 1.0
+"""What the last, unfilled blocks wait for company that will not come; all others go when they are full."""
 
 
 class Clock:
@@ -129,7 +129,8 @@ def projection(settings: Settings, clock: Clock, columns_from: int = COLUMNS_FRO
             stop.stop()
 
     store.insert = counted  # type: ignore[method-assign]
-    HistorySession(settings, codec, store, reader=BlockReader(codec, columns_from)).run(stop)
+    reader = BlockReader(codec, columns_from)
+    HistorySession(settings, codec, store, reader=reader, flush_after_s=LAST_FLUSH_S).run(stop)
 
 
 SIDES: dict[str, Callable[[Settings, Clock], None]] = {

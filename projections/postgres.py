@@ -27,7 +27,7 @@ INPUTS = (ACCOUNT_EVENTS, CONTROL)
 BATCH_RECORDS = 5_000
 """One transaction folds at most this many records: rows are locked briefly, memory is bounded."""
 POLL_S = 0.25
-FETCH_WAIT_MS = 50
+FETCH_WAIT_MS = 100
 FETCH_BYTES = 64 * 1024
 """The events of one order come within this time: one transaction instead of five, and still fresh to an eye."""
 

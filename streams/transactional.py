@@ -48,6 +48,8 @@ allows by default (``group.min.session.timeout.ms``): six seconds of silence, th
 under ten. A pause that long (a laptop asleep, a machine that swaps) costs one needless hand-over, which loses nothing."""
 NEW_TOPICS_MS = 2_000
 """A new tenant's topics are found this late by a member that reads all tenants' (librdkafka's default: 5 minutes)."""
+FETCH_WAIT_MS = 500
+"""A broker answers a fetch as soon as there is a record; without one it holds the question this long. Nobody waits for it."""
 MAX_WRITTEN_BYTES = 900_000
 """Brokers take 1 MiB with everything around it (``message.max.bytes``), and refuse the rest for ever."""
 BATCH_LIMIT = 500
@@ -254,6 +256,7 @@ class Inputs:
             enable_partition_eof=True,
             session_timeout_ms=FAILOVER_SESSION_MS,
             heartbeat_interval_ms=FAILOVER_SESSION_MS // 6,
+            fetch_wait_max_ms=FETCH_WAIT_MS,
             **extra,
         )
         self.progress = Progress(group, ClientEnds(self._client))

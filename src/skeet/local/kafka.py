@@ -78,6 +78,7 @@ class KafkaPaths:
 def server_properties(paths: KafkaPaths) -> str:
     """The broker's configuration: defaults, except where one machine needs something else (reason beside it)."""
     protocol = "SASL_PLAINTEXT" if paths.security else "PLAINTEXT"
+    cores = os.cpu_count() or 1
     settings = {
         "process.roles": "broker,controller",
         "node.id": "1",
@@ -105,6 +106,9 @@ def server_properties(paths: KafkaPaths) -> str:
         # 3 s while it came back, and its group coordinators never recovered from that.
         "broker.session.timeout.ms": "6000",
         "broker.heartbeat.interval.ms": "200",
+        # Threads beyond the cores only take turns: a request wakes three of them.
+        "num.network.threads": str(max(1, cores // 2)),
+        "num.io.threads": str(max(2, cores)),
         # Topics are made by `skeet topics apply` only; a typing mistake must not make one.
         "auto.create.topics.enable": "false",
         # A laptop that slept for a month must still find its consumers' positions (default: 7 days).
@@ -114,7 +118,12 @@ def server_properties(paths: KafkaPaths) -> str:
         # The default takes 128 MiB of a heap of 384.
         "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
     }
-    settings |= paths.security.properties() if paths.security else {}
+    if paths.security:
+        settings |= paths.security.properties()
+    else:
+        # Before each first record of a transaction the broker asks itself once more whether its partition belongs to it, a
+        # third of what a transaction takes. Against whom, and why not here: docs/adr/0022-transactions-are-not-verified-twice.md.
+        settings["transaction.partition.verification.enable"] = "false"
     return "".join(f"{name}={value}\n" for name, value in settings.items())
 
 
