@@ -20,7 +20,7 @@ class Role:
 
     ``entry`` is ``module:function`` taking the settings and returning an exit code. ``after`` names the roles that must
     be ready first. ``group`` is its consumer group without the prefix (empty: none), which the watchdog follows.
-    ``niced`` roles yield the processor to the order path. Nobody waits for ``optional`` ones: ``skeet up`` runs as many as
+    ``niceness``: who yields the processor to the order path, and who is on everybody's. Nobody waits for ``optional`` ones: ``skeet up`` runs as many as
     ``SKEET_SCALE__…`` says, none by default.
     """
 
@@ -29,7 +29,7 @@ class Role:
     summary: str
     after: tuple[str, ...] = ()
     group: str = ""
-    niced: bool = False
+    niceness: int = 0
     optional: bool = False
 
     def load(self) -> Callable[[Settings], int]:
@@ -39,13 +39,17 @@ class Role:
         return loaded
 
 
+YIELDS = 10
+GOES_FIRST = -10
+"""Only where the system allows it. An order waits for the broker a dozen times, and where Linux groups by session it would get no
+more of a busy machine than any other process does."""
 PLATFORM = ("kafka", "registry", "postgres", "clickhouse")
 """Embedded parts; each is replaced by a real server by setting its address."""
 
 ROLES: dict[str, Role] = {
     role.name: role
     for role in (
-        Role(name="kafka", entry="skeet.local.kafka:main", summary="Apache Kafka broker (KRaft)"),
+        Role(name="kafka", entry="skeet.local.kafka:main", summary="Apache Kafka broker (KRaft)", niceness=GOES_FIRST),
         Role(name="registry", entry="skeet.local.registry:main", summary="schema registry", after=("kafka",)),
         Role(name="postgres", entry="skeet.local.postgres:main", summary="PostgreSQL"),
         Role(
@@ -113,7 +117,7 @@ ROLES: dict[str, Role] = {
             summary="account state into Postgres",
             after=("registry", "postgres"),
             group="projection-postgres",
-            niced=True,
+            niceness=YIELDS,
         ),
         Role(
             name="projection-clickhouse",
@@ -121,14 +125,14 @@ ROLES: dict[str, Role] = {
             summary="history into ClickHouse",
             after=("registry", "clickhouse"),
             group="projection-clickhouse",
-            niced=True,
+            niceness=YIELDS,
         ),
         Role(
             name="archive",
             entry="skeet.projections.archive:main",
             summary="watches the disks; seals market records and lets them leave the log",
             after=("registry",),
-            niced=True,
+            niceness=YIELDS,
         ),
     )
 }

@@ -17,7 +17,6 @@ from skeet.local.state import ProcessRecord
 from skeet.niceness import set_niceness
 from skeet.probes import read_address
 
-NICENESS = 10
 MAX_LOG_BYTES = 32 * 1024 * 1024
 """Per process; one older file of this size is kept beside it."""
 
@@ -55,8 +54,8 @@ class Child:
                 start_new_session=True,
             )
         self.identity = Identity.of(self._popen.pid)
-        if self.spec.niced:
-            set_niceness(self._popen.pid, NICENESS)
+        if self.spec.niceness:
+            set_niceness(self._popen.pid, self.spec.niceness)
         self.enter(State.STARTING)
 
     def adopt(self, record: ProcessRecord) -> bool:

@@ -52,7 +52,7 @@ class ProcessSpec:
     command: tuple[str, ...]
     after: tuple[str, ...] = ()
     once: bool = False
-    niced: bool = False
+    niceness: int = 0
     group: str = ""
     principal: str | None = None
     stop_signal: signal.Signals = signal.SIGTERM
@@ -118,7 +118,7 @@ def _spec(role: Role, group_prefix: str, slot: int, counts: Mapping[str, int]) -
         environment={"SKEET_SLOT": str(slot)} if counts[role.name] > 1 else {},
         command=_skeet("run", role.name),
         after=(*after, TOPICS_STEP) if needs_topics else after,
-        niced=role.niced,
+        niceness=role.niceness,
         group=group_prefix + role.group if role.group else "",
         # PostgreSQL's SIGTERM waits for every client to leave; SIGINT is its fast, clean stop.
         stop_signal=signal.SIGINT if role.name == "postgres" else signal.SIGTERM,
