@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from dying import a_member_that_stops_polling
 
 from skeet.config import PostgresSettings, Settings
 from skeet.core import accounts, control
@@ -308,13 +309,10 @@ def test_the_group_does_not_wait_long_for_a_member_that_does_not_poll(
 ) -> None:
     assert REBALANCE_MS <= 60_000
     monkeypatch.setattr(postgres, "REBALANCE_MS", 10_000)
-    gone = AccountSession(settings, registered_codec(settings), store)
-    gone._client.subscribe([topics.topic_name(topics.ACCOUNT_EVENTS, settings.kafka)])
-    eventually(lambda: gone._client.poll(0.1) is None and bool(gone._client.assignment()))
-    publish(settings, outs(story()[:5]))
-    with running(settings):  # the one that is gone goes on sending heartbeats
-        eventually(lambda: rows(store, "SELECT status FROM orders") == [("ACCEPTED",)])
-    gone._client.close()
+    with a_member_that_stops_polling(settings):
+        publish(settings, outs(story()[:5]))
+        with running(settings):
+            eventually(lambda: rows(store, "SELECT status FROM orders") == [("ACCEPTED",)])
 
 
 def test_a_rebuild_has_identical_checksums_and_takes_over_under_a_running_projection(

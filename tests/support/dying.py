@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.synchronize import Event
 
 from skeet.config import ChaosSettings, Settings
 from skeet.streams.crash_points import CrashPoint, chaos_directory, install
@@ -34,6 +36,39 @@ def die_at(point: CrashPoint, settings: Settings, work: Callable[[Settings], Non
     process.join(DEADLINE_S)
     assert process.exitcode == -signal.SIGKILL, f"{point.name} was not reached: exit code {process.exitcode}"
     assert chaos_directory(settings).spent_by(point.name) == process.pid
+
+
+@contextmanager
+def a_member_that_stops_polling(settings: Settings) -> Iterator[None]:
+    """One of the account projection's group that was assigned its partitions, and from then on only sends heartbeats.
+
+    In a process of its own, which is killed: to close such a client may wait for ever inside librdkafka.
+    """
+    context = multiprocessing.get_context("spawn")
+    assigned = context.Event()
+    process = context.Process(target=_stop_polling, args=(settings, assigned))
+    process.start()
+    try:
+        assert assigned.wait(DEADLINE_S), "the member was assigned nothing"
+        yield
+    finally:
+        process.kill()
+        process.join(DEADLINE_S)
+
+
+def _stop_polling(settings: Settings, assigned: Event) -> None:
+    from skeet.projections import postgres
+    from skeet.projections.postgres_store import AccountStore
+    from skeet.streams.registry import registered_codec
+    from skeet.streams.topics import ACCOUNT_EVENTS, topic_name
+
+    vars(postgres).update(REBALANCE_MS=10_000)
+    client = postgres.AccountSession(settings, registered_codec(settings), AccountStore(settings))._client
+    client.subscribe([topic_name(ACCOUNT_EVENTS, settings.kafka)])
+    while not client.assignment():
+        client.poll(0.1)
+    assigned.set()
+    threading.Event().wait()
 
 
 def _armed(settings: Settings, work: Callable[[Settings], None]) -> None:
