@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -47,27 +48,32 @@ FLUSH_DEADLINE_S = 30.0
 FULL_QUEUE_WAIT_S = 0.05
 QUEUE_MESSAGES = 200_000
 """Records that wait for the broker in this process, about 100 MB; beyond it reading waits (the socket fills, not memory)."""
+RAW_LINGER_MS = 50.0
+"""Frames as received are read by nobody who trades. Gathered for so long, they cost the broker a fraction of a request for each;
+a feed that is killed loses so much of them beside what its socket held."""
 WRITTEN_TOPICS = (*FEEDS_OWN, MARKET_BARS)
 OWN_KINDS = frozenset(event.__name__ for topic in FEEDS_OWN for event in topic.events)
 
 
 class FeedPublisher:
-    """Writes frames and events in order through one idempotent producer. Not thread-safe.
+    """Writes frames and events in order, each through an idempotent producer. Not thread-safe.
 
     Parameters
     ----------
     linger_ms
-        how long the producer waits to fill a batch: the settings' value on a live feed, more where only throughput counts.
+        how long events wait to fill a batch: the settings' value on a live feed, more where only throughput counts.
     """
 
     def __init__(self, settings: Settings, codec: Codec, linger_ms: float | None = None) -> None:
         self._codec = codec
         self._topics = {event: topic_name(topic, settings.kafka) for topic in WRITTEN_TOPICS for event in topic.events}
         self._dead_letters = topic_name(DEAD_LETTERS, settings.kafka)
-        self._client = feed_producer(settings, settings.kafka.linger_ms if linger_ms is None else linger_ms)
+        linger_ms = settings.kafka.linger_ms if linger_ms is None else linger_ms
+        self._events = feed_producer(settings, linger_ms)
+        self._frames = feed_producer(settings, max(linger_ms, RAW_LINGER_MS))
         self._settings = settings
         self._bad_frames: Producer | None = None
-        """Of frames nobody can read: it reports where they came to stand, which the other one is spared."""
+        """Of frames nobody can read: it reports where they came to stand, which the other two are spared."""
         self._failure: KafkaError | None = None
         self._keys: dict[str, bytes] = {}
         self._batches = BatchEncoder(codec)
@@ -103,7 +109,9 @@ class FeedPublisher:
         """
         encoded = [self._key(each) for each in keys]
         messages = self._batches.messages(columns, [encoded[number] for number in of])
-        produce_batch(self._client, self._topics[columns.event_class], messages, self._failed, self._wait_for_room)
+        client = self._frames if columns.event_class is RawFrame else self._events
+        room = partial(self._wait_for_room, client)
+        produce_batch(client, self._topics[columns.event_class], messages, self._failed, room)
         self.written[columns.event_class.__name__] += len(messages)
 
     def load_batches(self, events: Iterable[type[MarketEvent]]) -> None:
@@ -139,9 +147,8 @@ class FeedPublisher:
         InfrastructureError
             a record queued earlier was not acknowledged.
         """
-        self._client.poll(0)
-        if self._bad_frames is not None:
-            self._bad_frames.poll(0)
+        for client in self._clients():
+            client.poll(0)
         if self._failure is not None:
             raise InfrastructureError(f"Kafka did not acknowledge a record of the feed: {self._failure}")
 
@@ -153,9 +160,8 @@ class FeedPublisher:
         InfrastructureError
             it was not, within :data:`FLUSH_DEADLINE_S`.
         """
-        left = self._client.flush(FLUSH_DEADLINE_S)
-        if self._bad_frames is not None:
-            left += self._bad_frames.flush(FLUSH_DEADLINE_S)  # serves the letters' callbacks too, and waits for both
+        # Of frames nobody can read, it serves the letters' callbacks too, and waits for both.
+        left = sum(client.flush(FLUSH_DEADLINE_S) for client in self._clients())
         self.poll()
         if left:
             raise InfrastructureError(f"Kafka did not acknowledge {left} records in {FLUSH_DEADLINE_S:.0f} s")
@@ -166,13 +172,16 @@ class FeedPublisher:
             self.flush()
         finally:
             self._source.unregister()
-            self._client.close()
-            if self._bad_frames is not None:
-                self._bad_frames.close()
+            for client in self._clients():
+                client.close()
+
+    def _clients(self) -> list[Producer]:
+        return [self._events, self._frames, *([] if self._bad_frames is None else [self._bad_frames])]
 
     def _write(self, event: MarketEvent) -> None:
         kind = type(event)
-        self._produce(self._client, self._topics[kind], self._key(event.instrument_id), self._codec.encode(event))
+        client = self._frames if kind is RawFrame else self._events
+        self._produce(client, self._topics[kind], self._key(event.instrument_id), self._codec.encode(event))
         self.written[kind.__name__] += 1
 
     def _key(self, instrument_id: str) -> bytes:
@@ -193,8 +202,8 @@ class FeedPublisher:
             except KafkaException as error:
                 raise InfrastructureError(f"{topic}: {error}") from error
 
-    def _wait_for_room(self, client: Producer | None = None) -> None:
-        (client or self._client).poll(FULL_QUEUE_WAIT_S)
+    def _wait_for_room(self, client: Producer) -> None:
+        client.poll(FULL_QUEUE_WAIT_S)
         self.poll()
 
     def _failed(self, error: KafkaError | None, _: Message) -> None:

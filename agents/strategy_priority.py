@@ -8,6 +8,7 @@ their niceness. Being behind costs nothing on an idle machine.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterable
@@ -21,7 +22,10 @@ NICENESS = 19
 SHARE = 0.3
 """Processor seconds that an instance may take in a second in which it does not stand in line for the processor."""
 LEAST = 0.1
-"""What it may take in any second: so little is nobody's burden, however long it stands in line."""
+"""What each of many may take in any second: so little is nobody's burden, however long it stands in line."""
+FEW = 0.25
+"""What each of a few may: all together a quarter of the machine. A machine that is full anyhow makes everybody stand in line,
+and who is put behind for that stands in line for longer, and never gets out of it."""
 BURST_S = 0.03
 """What it may take on top of that, at once."""
 CALM_S = 3.0
@@ -43,9 +47,11 @@ class Seen:
 
 @dataclass(slots=True)
 class Demand:
-    """What one process takes of the processor, as a leaking bucket. ``behind`` is the judgement."""
+    """What one process takes of the processor, as a leaking bucket. ``behind`` is the judgement, ``least`` what it may take
+    in any second."""
 
     behind: bool = False
+    least: float = LEAST
     _excess_s: float = 0.0
     _calm_s: float = 0.0
     _last: Seen | None = None
@@ -58,7 +64,7 @@ class Demand:
         step = min(seen.now_s - before.now_s, MAX_STEP_S)
         ran = min(seen.ran_s - before.ran_s, MAX_STEP_S)
         free = max(0.0, step - (seen.waited_s - before.waited_s))
-        self._excess_s = min(max(0.0, self._excess_s + ran - max(SHARE * free, LEAST * step)), BURST_S)
+        self._excess_s = min(max(0.0, self._excess_s + ran - max(SHARE * free, self.least * step)), BURST_S)
         if self._excess_s >= BURST_S:
             self.behind, self._calm_s = True, 0.0
         else:
@@ -85,6 +91,12 @@ class Priorities:
     def follow(self, pids: Iterable[int]) -> None:
         """These and no others, from the next look on; who was followed before keeps its history."""
         self._followed = {pid: self._followed.get(pid) or Demand() for pid in pids}
+        for demand in self._followed.values():
+            demand.least = least_of(len(self._followed), os.cpu_count() or 1)
+
+    def followed(self) -> list[Demand]:
+        """The judgements about those who are followed."""
+        return list(self._followed.values())
 
     def look(self) -> None:
         """One look at all of them."""
@@ -100,6 +112,11 @@ class Priorities:
     def _run(self) -> None:
         while not self._stop.wait(LOOK_S):
             self.look()
+
+
+def least_of(instances: int, cores: int) -> float:
+    """What each of so many may take in any second."""
+    return min(max(LEAST, FEW * cores / instances), FEW)
 
 
 def sight(pid: int) -> Seen:

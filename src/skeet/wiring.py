@@ -40,9 +40,11 @@ class Role:
 
 
 YIELDS = 10
+GOES_BEFORE = -5
+"""Who is on an order's way, before whoever is not, users' strategies among them. Like the next only where the system allows it."""
 GOES_FIRST = -10
-"""Only where the system allows it. An order waits for the broker a dozen times, and where Linux groups by session it would get no
-more of a busy machine than any other process does."""
+"""An order waits for the broker a dozen times, and where Linux groups by session it would get no more of a busy machine than
+any other process does."""
 PLATFORM = ("kafka", "registry", "postgres", "clickhouse")
 """Embedded parts; each is replaced by a real server by setting its address."""
 
@@ -53,16 +55,26 @@ ROLES: dict[str, Role] = {
         Role(name="registry", entry="skeet.local.registry:main", summary="schema registry", after=("kafka",)),
         Role(name="postgres", entry="skeet.local.postgres:main", summary="PostgreSQL"),
         Role(
-            name="clickhouse", entry="skeet.local.clickhouse:main", summary="ClickHouse engine behind its HTTP protocol"
+            name="clickhouse",
+            entry="skeet.local.clickhouse:main",
+            summary="ClickHouse engine behind its HTTP protocol",
+            niceness=YIELDS,
         ),
         Role(name="sim", entry="skeet.venues.sim.role:main", summary="the simulated exchange"),
-        Role(name="feed", entry="skeet.roles.feed:main", summary="market data into topics", after=("sim", "registry")),
+        Role(
+            name="feed",
+            entry="skeet.roles.feed:main",
+            summary="market data into topics",
+            after=("sim", "registry"),
+            niceness=GOES_BEFORE,
+        ),
         Role(
             name="worker",
             entry="skeet.agents.worker:main",
             summary="Faust worker: bars, reference, signals, clock",
             after=("registry",),
             group="worker",
+            niceness=GOES_BEFORE,
         ),
         Role(
             name="trade-flow",
@@ -78,6 +90,7 @@ ROLES: dict[str, Role] = {
             summary="the single writer of accounts",
             after=("registry",),
             group="desk",
+            niceness=GOES_BEFORE,
         ),
         Role(
             name="gateway",
@@ -85,6 +98,7 @@ ROLES: dict[str, Role] = {
             summary="orders to venues",
             after=("registry", "sim"),
             group="gateway",
+            niceness=GOES_BEFORE,
         ),
         Role(
             name="strategies",

@@ -12,7 +12,20 @@ from pathlib import Path
 import pytest
 from installation import eventually
 
-from skeet.agents.strategy_priority import BURST_S, CALM_S, LOOK_S, NICENESS, SHARE, Demand, Priorities, Seen, sight
+from skeet.agents.strategy_priority import (
+    BURST_S,
+    CALM_S,
+    FEW,
+    LEAST,
+    LOOK_S,
+    NICENESS,
+    SHARE,
+    Demand,
+    Priorities,
+    Seen,
+    least_of,
+    sight,
+)
 
 SPIN = "while True: pass"
 SLEEP = "import time\nwhile True: time.sleep(0.005)"
@@ -47,6 +60,19 @@ def test_short_work_now_and_then_does_not_keep_it_behind() -> None:
 def test_one_that_the_machine_starves_is_not_accused_of_waiting() -> None:
     assert not after(60, 0.09, 0.5).behind
     assert not after(60, 0.09, 0.91).behind
+
+
+def test_a_few_may_each_take_a_quarter_of_the_machine_together() -> None:
+    assert [least_of(instances, 2) for instances in (1, 2, 4, 5, 50)] == [FEW, FEW, 0.125, LEAST, LEAST]
+    priorities = Priorities()
+    priorities.follow([os.getpid(), os.getppid()])
+    assert {demand.least for demand in priorities.followed()} == {least_of(2, os.cpu_count() or 1)}
+
+
+def test_one_of_two_gets_out_from_behind_although_it_stood_in_line_there() -> None:
+    starved = {"ran": 0.16, "waited": 0.8}  # the demo's strategies, on two cores without a free moment
+    assert after(CALM_S + 1, **starved, demand=after(1, 1.0), start=10).behind
+    assert not after(CALM_S + 1, **starved, demand=after(1, 1.0, demand=Demand(least=least_of(2, 2))), start=10).behind
 
 
 def test_one_short_burst_is_free() -> None:

@@ -12,10 +12,10 @@ import pytest
 from skeet.local.child import Child
 from skeet.local.installation import Installation
 from skeet.local.plan import ProcessSpec
-from skeet.wiring import GOES_FIRST, YIELDS
+from skeet.wiring import GOES_BEFORE, GOES_FIRST, YIELDS
 
 
-@pytest.mark.parametrize("wanted", [YIELDS, 0, GOES_FIRST])
+@pytest.mark.parametrize("wanted", [YIELDS, 0, GOES_BEFORE, GOES_FIRST])
 def test_a_process_has_its_niceness_with_its_whole_session(wanted: int, tmp_path: Path) -> None:
     installation = Installation(tmp_path)
     installation.create()

@@ -88,7 +88,9 @@ async def test_a_compacted_topic_is_read_and_committed_across_its_holes(kafka: s
     topic = new_topic(
         kafka, cleanup_policy="compact", segment_ms="200", min_cleanable_dirty_ratio="0.01", max_compaction_lag_ms="500"
     )
-    client = Producer({"bootstrap.servers": kafka, "batch.num.messages": 50, "linger.ms": 5})
+    client = Producer(
+        {"bootstrap.servers": kafka, "batch.num.messages": 50, "linger.ms": 5, "enable.idempotence": True}
+    )
     for n in range(1000):
         client.produce(topic, b"%d" % n, b"key-%d" % (n % 7), 0)
     client.flush(20)
@@ -182,7 +184,7 @@ async def test_outputs_keep_the_order_of_each_key_and_stand_where_the_key_belong
     async with running(kafka, name, topic, emit, SMALL) as (app, _):
         await until(lambda: app.consumer.ledger.committable.get((topic, 0)) == 2000)
     plain = new_topic(kafka, 3)
-    client = Producer({"bootstrap.servers": kafka, "partitioner": "murmur2_random"})
+    client = Producer({"bootstrap.servers": kafka, "partitioner": "murmur2_random", "enable.idempotence": True})
     for n in range(2000):
         client.produce(plain, b"%d" % n, b"key-%d" % (n % 10))
     client.flush(20)
