@@ -25,7 +25,7 @@ LEAST = 0.1
 """What each of many may take in any second: so little is nobody's burden, however long it stands in line."""
 FEW = 0.25
 """What each of a few may: all together a quarter of the machine. A machine that is full anyhow makes everybody stand in line,
-and who is put behind for that stands in line for longer, and never gets out of it."""
+and who is put behind for that stands in line for longer, and hardly gets out of it."""
 BURST_S = 0.03
 """What it may take on top of that, at once."""
 CALM_S = 3.0

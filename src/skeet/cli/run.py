@@ -10,7 +10,7 @@ import typer
 from skeet.config import load_settings
 from skeet.core.errors import InvalidInput, SkeetError
 from skeet.probes import serve
-from skeet.process import configure_logging, keep_what_is_there, logger
+from skeet.process import configure_logging, logger
 from skeet.streams import crash_points
 from skeet.wiring import ROLES, role
 
@@ -29,9 +29,7 @@ def run(
         crash_points.install(settings)
         if name not in OTHERS:
             serve(settings, name)
-        main = role(name).load()
-        keep_what_is_there()
-        code = main(settings)
+        code = role(name).load()(settings)
     except InvalidInput as error:
         logger().error("cannot start", reason=str(error))
         code = error.exit_code
