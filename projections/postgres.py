@@ -18,7 +18,7 @@ from skeet.schemas.codec import Codec
 from skeet.streams.catching_up import ClientEnds, Progress
 from skeet.streams.crash_points import POSTGRES_AFTER_COMMIT, reach
 from skeet.streams.door import Door
-from skeet.streams.kafka import REBALANCE_MS, consumer, group_name
+from skeet.streams.kafka import REBALANCE_MS, close_member, consumer, group_name
 from skeet.streams.registry import registered_codec
 from skeet.streams.topics import ACCOUNT_EVENTS, CONTROL, topic_name
 
@@ -84,7 +84,7 @@ class AccountSession:
         finally:
             self._age.close()
             self._progress.close()
-            self._client.close()
+            close_member(self._client)
 
     def _fold(self, messages: list[Message]) -> None:
         note_ends(messages, self._progress)

@@ -22,6 +22,8 @@ DELIVERY_TIMEOUT_MS = 30_000
 UNGROUPED = "ungrouped"
 """The consumer group of clients that join none and commit nothing."""
 SESSION_TIMEOUT_MS = 10_000
+QUEUED_AT_CLOSE = 1_000_000
+"""More records than a member's queue holds: news of its group stands behind them."""
 TRANSACTION_TIMEOUT_MS = 7_000
 """A desk or gateway that froze this long has lost its transaction, and its successor is not held up longer: the group gives
 its partitions away after six seconds, and nobody may read past an open transaction."""
@@ -80,6 +82,19 @@ def consumer(settings: Settings, client_id: str, *, group_id: str = "", **overri
         "fetch.queue.backoff.ms": 10,
     }
     return Consumer(config | _dotted(overrides))
+
+
+def close_member(client: Consumer) -> None:
+    """Close a consumer that joined a group, and not before it has heard what its group had to tell it.
+
+    librdkafka hands its last news to the callbacks while it closes. When those are partitions given or taken, it asks a group
+    that has ended already how to answer, and waits for ever, deaf to signals (2.16; one in twelve of the members that were
+    closed before their first poll). So what is queued is taken before, and thrown away: nobody has committed it.
+    """
+    try:
+        client.consume(QUEUED_AT_CLOSE, 0)
+    finally:
+        client.close()
 
 
 def admin(settings: Settings) -> AdminClient:

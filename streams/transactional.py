@@ -27,7 +27,7 @@ from skeet.schemas.codec import Codec
 from skeet.streams.catching_up import ClientEnds, Progress
 from skeet.streams.crash_points import CrashPoint, reach
 from skeet.streams.hang_guard import HangGuard
-from skeet.streams.kafka import consumer, producer
+from skeet.streams.kafka import close_member, consumer, producer
 from skeet.streams.reading import Partition
 from skeet.streams.topics import ANY_TENANT, Topic, broker_name, subscription, topic_name
 
@@ -317,7 +317,7 @@ class Inputs:
         """Stop reading. A static member's partitions stay its own until its session ends."""
         self._closing = True
         self.progress.close()
-        self._client.close()
+        close_member(self._client)
 
     def _assigned(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         if self._closing:
