@@ -29,12 +29,12 @@ class Client:
 
 def test_what_is_queued_is_taken_before_the_member_closes() -> None:
     client = Client()
-    close_member(client)  # type: ignore[arg-type]
+    close_member(client)
     assert client.calls == ["consume", "close"]
 
 
 def test_a_callback_that_fails_on_the_way_does_not_leave_the_member_open() -> None:
     client = Client(fails=True)
     with pytest.raises(RuntimeError, match="a callback failed"):
-        close_member(client)  # type: ignore[arg-type]
+        close_member(client)
     assert client.calls == ["consume", "close"]
