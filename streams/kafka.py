@@ -89,7 +89,8 @@ def close_member(client: Consumer) -> None:
 
     librdkafka hands its last news to the callbacks while it closes. When those are partitions given or taken, it asks a group
     that has ended already how to answer, and waits for ever, deaf to signals (2.16; one in twelve of the members that were
-    closed before their first poll). So what is queued is taken before, and thrown away: nobody has committed it.
+    closed before their first poll). So what is queued is taken before, and thrown away: nobody has committed it. What comes
+    between the two calls can still do it (one in 3,000); then the supervisor kills the process at its deadline.
     """
     try:
         client.consume(QUEUED_AT_CLOSE, 0)

@@ -10,7 +10,7 @@ from skeet.streams.kafka import close_member
 
 
 class Client:
-    """Notes what it is asked; the real one closes for ever when news of its group is left (one in twelve, so no test)."""
+    """Notes what it is asked. The real one, with news of its group left, waits for ever, but in one of twelve cases only."""
 
     def __init__(self, *, fails: bool = False) -> None:
         self.calls: list[str] = []
