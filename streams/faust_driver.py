@@ -1,7 +1,7 @@
 """Faust's Kafka consumer as our hosts need it, and what they are asked.
 
-It reads committed records only (stock does so in exactly-once mode only and would show aborted fills). Partition *p* of
-every topic goes to the same member. Fetches wait 100 ms instead of 1,500, so that a stop is quick.
+It runs on the loop of its host, without a thread of its own. It reads committed records only (stock does so in exactly-once
+mode only and would show aborted fills). Partition *p* of every topic goes to the same member. Fetches wait 100 ms instead of 1,500, so that a stop is quick.
 
 Private names of faust-streaming and aiokafka are used: :mod:`skeet.streams.batches.contract` names them.
 """
@@ -15,7 +15,8 @@ from typing import Any, Protocol
 import aiokafka
 from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+
+from skeet.streams.same_loop import SameLoopReader
 
 FETCH_WAIT_MS = 100
 SESSION_TIMEOUT_MS = 10_000
@@ -90,8 +91,8 @@ class CopartitionedAssignor(AbstractPartitionAssignor):  # type: ignore[misc]  #
         """Nothing is remembered between assignments."""
 
 
-class CommittedReader(AIOKafkaConsumerThread):  # type: ignore[misc]  # untyped library
-    """The consumer's thread, with our consumer in it."""
+class CommittedReader(SameLoopReader):
+    """The consumer's place on the loop, with our consumer in it."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         host: Host = transport.host

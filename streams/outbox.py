@@ -54,7 +54,8 @@ class Outbox:
         self._names = {name: topic_name(topic, kafka) for name, topic in TOPIC_BY_NAME.items()}
         self._entries: deque[_Entry] = deque()
         self._arrived: deque[Callable[[], None]] = deque()
-        self._pending = asyncio.Event()
+        self._wanted = asyncio.Event()
+        """Set when whoever collects has reason to look at once."""
         self._held = 0
         self._records = 0
         self.failure: InfrastructureError | None = None
@@ -83,20 +84,18 @@ class Outbox:
             return
         entry = _Entry(len(outs) + (first is not None), on_finished)
         ready = [self._encoded(out) for out in outs]
-        self._entries.append(entry)
+        self._append(entry, holds=first is not None)
         if first is None:
             self._send_all(ready, entry)
         else:
             self._held += 1
             self._send(self._encoded(first), entry, lambda offset: self._release(ready, entry, on_first, offset))
-        self._pending.set()
 
     def add_behind(self, made: Callable[[], Out[Any]]) -> None:
         """Send a record, made at that moment, once everything added before is acknowledged."""
         entry = _Entry(1)
         entry.at_head = made
-        self._entries.append(entry)
-        self._pending.set()
+        self._append(entry)
 
     def forget(self) -> None:
         """Drop the account of what is in flight: its partitions belong to somebody else now."""
@@ -122,14 +121,27 @@ class Outbox:
         """
         while self.failure is None:
             if not self._entries:
-                self._pending.clear()
-                await self._pending.wait()
+                self._wanted.clear()
+                await self._wanted.wait()
             self.collect()
             if self._held:
                 await asyncio.to_thread(self._client.poll, HELD_POLL_S)
-            else:
-                await asyncio.sleep(POLL_INTERVAL_S)
+            elif self._entries:
+                await self._pause()
         raise self.failure
+
+    def _append(self, entry: _Entry, *, holds: bool = False) -> None:
+        if holds or not self._entries:
+            self._wanted.set()
+        self._entries.append(entry)
+
+    async def _pause(self) -> None:
+        """Until it is time to collect; at once when somebody begins to wait for an acknowledgement."""
+        self._wanted.clear()
+        try:
+            await asyncio.wait_for(self._wanted.wait(), POLL_INTERVAL_S)
+        except TimeoutError:
+            pass
 
     def collect(self) -> None:
         """Take the acknowledgements that arrived, and say what is finished by them."""

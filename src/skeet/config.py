@@ -58,7 +58,7 @@ class KafkaSettings(Section):
     )
     replication_factor: int = Field(1, ge=1, le=9, description="copies of each partition")
     # Small batches first: an order path is made of hops of one record. Throughput paths (feed replay, projections) pass their own.
-    linger_ms: float = Field(0.5, ge=0, description="how long a producer waits to fill a batch, in ms")
+    linger_ms: float = Field(0.0, ge=0, description="how long a producer waits to fill a batch, in ms")
     secure: bool = Field(
         False, description="the local broker asks for credentials and checks access (`skeet up --secure`)"
     )

@@ -27,6 +27,7 @@ from skeet.streams.batches.contract import require_known_versions
 from skeet.streams.batches.fetching import fetched_chunks, keep_bytes
 from skeet.streams.batches.ledger import Limits
 from skeet.streams.batches.memory import give_back_large_blocks
+from skeet.streams.batches.sessions import remember_partitions
 from skeet.streams.batches.walking import compiled
 from skeet.streams.kafka import REBALANCE_MS, SESSION_TIMEOUT_MS
 from skeet.streams.stages import Partition
@@ -207,6 +208,7 @@ class ChunkClient:
 
     async def _join(self, topics: Sequence[str], listener: ConsumerRebalanceListener) -> None:
         self._consumer = AIOKafkaConsumer(**self._options)
+        remember_partitions(self._consumer)
         # In the other order, starting would wait until the group has settled, and other members with it.
         await self._consumer.start()
         self._consumer.subscribe(list(topics), listener=listener)

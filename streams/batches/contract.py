@@ -22,6 +22,8 @@ PRIVATE_NAMES = (
     # Replaced or overridden.
     ("aiokafka.consumer.fetcher", "MemoryRecords"),
     ("aiokafka.conn", "READER_LIMIT"),
+    ("aiokafka.client", "AIOKafkaClient.send"),
+    ("aiokafka.protocol.fetch", "FetchRequest.build"),
     ("faust.transport.consumer", "Consumer._drain_messages"),
     ("faust.transport.consumer", "Consumer._filter_tps_with_pending_acks"),
     ("faust.transport.consumer", "Consumer._new_offset"),
@@ -35,6 +37,9 @@ PRIVATE_NAMES = (
     ("faust.transport.consumer", "ThreadDelegateConsumer._getmany"),
     ("faust.transport.drivers.aiokafka", "AIOKafkaConsumerThread._create_worker_consumer"),
     ("faust.transport.drivers.aiokafka", "AIOKafkaConsumerThread._fetch_records"),
+    ("mode.threads", "ServiceThread._serve"),
+    ("mode.threads", "ServiceThread._gather_remaining_tasks"),
+    ("mode.threads", "QueueServiceThread.call_thread"),
     ("faust.topics", "Topic._compile_decode"),
     ("faust.types.tuples", "ConsumerMessage.acked"),
     ("faust.types.tuples", "ConsumerMessage.tracked"),

@@ -28,6 +28,7 @@ from skeet.streams.batches.framing import Walk
 from skeet.streams.batches.ledger import Ledger, Limits
 from skeet.streams.batches.memory import give_back_large_blocks
 from skeet.streams.batches.messages import ChunkMessage
+from skeet.streams.batches.sessions import remember_partitions
 
 POLL_S = 1.0
 """How long one question to the fetcher waits for records; it answers as soon as there are some."""
@@ -46,6 +47,7 @@ class ChunkThread(AIOKafkaConsumerThread):  # type: ignore[misc]  # untyped libr
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        remember_partitions(consumer)
         return consumer
 
     async def _fetch_records(

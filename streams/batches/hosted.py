@@ -12,7 +12,7 @@ from skeet.streams.faust_driver import CommittedReader, Host
 
 
 class HostedChunkThread(ChunkThread, CommittedReader):
-    """The consumer's thread: makes chunks, of a consumer with the host's connection, assignor and place in the group."""
+    """The consumer's place on the host's loop: makes chunks, with the host's connection, assignor and place in the group."""
 
 
 class HostedChunkConsumer(ChunkConsumer):

@@ -97,3 +97,32 @@ async def test_a_checkpoint_is_made_and_sent_behind_everything_before_it(outbox:
     client.acknowledge()
     outbox.collect()
     assert client.sent == ["c1", "c2", "checkpoint"]
+
+
+class WatchedProducer(HeldProducer):
+    """Says when a record leaves."""
+
+    def __init__(self, awaited: str) -> None:
+        super().__init__()
+        self.left = asyncio.Event()
+        self._awaited = awaited
+
+    def produce(self, topic: str, value: bytes, *, key: bytes, **options: Any) -> None:
+        super().produce(topic, value, key=key, **options)
+        if key.decode() == self._awaited:
+            self.left.set()
+
+
+async def test_an_entry_does_not_wait_for_the_next_time_of_collecting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skeet.streams.outbox.POLL_INTERVAL_S", 60.0)
+    client = WatchedProducer("c2")
+    outbox = Outbox(KafkaSettings(), numbered_codec(), client)
+    collecting = asyncio.ensure_future(outbox.run())
+    outbox.add([command("c1")])
+    await asyncio.sleep(0)  # from here on whoever collects has no reason to look
+    outbox.add([command("c2")], first=entry("j1"))
+    for _ in range(2):
+        client.acknowledge()
+    await asyncio.wait_for(client.left.wait(), 10)
+    assert client.sent == ["c1", "j1", "c2"]
+    collecting.cancel()
