@@ -41,7 +41,7 @@ DRAIN_S = 2.5
 
 
 class ChunkThread(AIOKafkaConsumerThread):  # type: ignore[misc]  # untyped library
-    """The consumer's thread: reads committed records only, and makes chunks of what it fetched."""
+    """The consumer's thread, in a host only in name: reads committed records, in sessions, and makes chunks of what it fetched."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
