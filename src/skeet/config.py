@@ -157,7 +157,7 @@ class SignalSettings(Section):
     """Which indicators the worker computes on every instrument and bar interval."""
 
     ema_pairs: tuple[tuple[int, int], ...] = Field(
-        ((3, 8), (12, 26)), description="fast and slow periods of the EMA crosses, in bars"
+        ((2, 4), (12, 26)), description="fast and slow periods of the EMA crosses, in bars"
     )
     rsi_periods: tuple[int, ...] = Field((14,), description="periods of the relative strength indexes, in bars")
     imbalance_interval_ms: int = Field(

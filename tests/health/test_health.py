@@ -15,7 +15,7 @@ from skeet import process
 from skeet.config import Settings
 from skeet.core.errors import BugError, InfrastructureError
 from skeet.health import Health
-from skeet.local.pulse import probe
+from skeet.local.pulse import is_ready, probe
 from skeet.metrics import METRICS, REGISTRY, Kind, Source, counter, declare, document, exposition, gauge
 from skeet.probes import address_file, read_address, serve
 
@@ -80,9 +80,9 @@ def test_endpoints_answer_and_their_address_is_found(tmp_path: Path, ready: thre
     loop = health.loop("desk")
     health.work("records", lambda: 7.0)
     assert get(f"{url}/livez")[0] == 200 and probe(url).work == {"records": 7.0}
-    assert get(f"{url}/readyz")[0] == 503
+    assert get(f"{url}/readyz")[0] == 503 and not is_ready(url)
     ready.set()
-    assert get(f"{url}/readyz")[0] == 200
+    assert get(f"{url}/readyz")[0] == 200 and is_ready(url)
     status, text = get(f"{url}/metrics")
     assert status == 200
     assert 'skeet_ready{role="desk"} 1.0' in text and 'skeet_loop_age_seconds{loop="desk"}' in text
@@ -102,7 +102,8 @@ def test_taken_port_is_named_with_its_setting(tmp_path: Path) -> None:
 
 
 def test_process_that_does_not_answer_is_in_trouble() -> None:
-    assert "not answered" in probe("http://127.0.0.1:1").trouble
+    nobody = "http://127.0.0.1:1"
+    assert "not answered" in probe(nobody).trouble and not is_ready(nobody)
 
 
 def test_counter_moves_and_a_declared_one_stands_at_zero() -> None:

@@ -27,6 +27,9 @@ from skeet.cli.output import console, count_down
 from skeet.config import Settings, load_settings
 from skeet.core.commands import CancelAllOrders
 from skeet.core.errors import InfrastructureError
+from skeet.local.installation import Installation
+from skeet.local.pulse import is_ready
+from skeet.local.status import metrics_targets
 from skeet.streams.progress import await_caught_up
 from skeet.wiring import ROLES
 
@@ -36,6 +39,7 @@ SPEED = "10"
 QUIET_MARK = "all is quiet"
 QUIET_DEADLINE_S = 90.0
 HISTORY_DEADLINE_S = 180.0
+START_DEADLINE_S = 90.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +63,8 @@ ACCOUNTS = (
         deposits={"USDT": "100000"},
         parameters={
             "interval": "1s",
-            "fast": "3",
-            "slow": "8",
+            "fast": "2",
+            "slow": "4",
             "entry_imbalance": "-0.5",
             "exit_imbalance": "-0.8",
             "max_hold_s": "0.5",
@@ -111,6 +115,7 @@ def _trade(for_s: int | None, *, watching: bool) -> Settings:
     _await_live_data(settings)
     for each in ACCOUNTS:
         start_strategy(each)
+    _await_strategies(settings)
     if for_s is None:
         _watch(watching=watching)
     else:
@@ -140,6 +145,25 @@ def _await_live_data(settings: Settings) -> None:
     """At a first start the worker first makes bars and signals of the exchange's last two hours."""
     with console().status("reading the exchange's history"):
         await_caught_up(settings, [ROLES["worker"].group], HISTORY_DEADLINE_S)
+
+
+def _await_strategies(settings: Settings) -> None:
+    """They read their topics first: what is traded for so many seconds begins once they have."""
+    installation, names = Installation(settings.data), [f"strategy/{each.instance}" for each in ACCOUNTS]
+    until = time.monotonic() + START_DEADLINE_S
+    with console().status("the strategies read their topics"):
+        while late := [name for name in names if not _ready(installation, name)]:
+            if time.monotonic() > until:
+                listed = ", ".join(late)
+                raise InfrastructureError(
+                    f"not ready after {START_DEADLINE_S:.0f} s: {listed}; `skeet strategy list`, `skeet logs strategies`"
+                )
+            time.sleep(0.3)
+
+
+def _ready(installation: Installation, name: str) -> bool:
+    address = metrics_targets(installation).get(name)
+    return address is not None and is_ready(f"http://{address}")
 
 
 def start_strategy(each: DemoAccount) -> None:

@@ -1,4 +1,4 @@
-"""Looks at ``/livez`` of every process: one that hangs, is stopped, or hands records to a client that writes none is found.
+"""Asks processes how they are. ``/livez`` finds one that hangs, is stopped, or hands records to a client that writes none.
 
 Progress of consumer groups is the watchdog's; this is for what has no group (feed, exchange, strategies), and for loops that
 hang between two records. :class:`Silence` and :func:`mute` decide and are pure.
@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPException
 
 PROBE_TIMEOUT_S = 2.0
 MIN_PROBES = 3
@@ -37,8 +38,17 @@ def probe(url: str) -> Pulse:
             return Pulse(at_s=time.monotonic(), work=json.loads(answer.read())["work"])
     except urllib.error.HTTPError as error:
         return Pulse(at_s=time.monotonic(), trouble=_reasons(error))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, HTTPException, ValueError, KeyError) as error:
         return Pulse(at_s=time.monotonic(), trouble=f"/livez is not answered: {error}")
+
+
+def is_ready(url: str) -> bool:
+    """Whether ``/readyz`` answers 200: the process does its work and has read its topics. Never raises."""
+    try:
+        urllib.request.urlopen(f"{url}/readyz", timeout=PROBE_TIMEOUT_S).close()
+    except (OSError, HTTPException):  # not 200, refused, cut off in the middle, too late
+        return False
+    return True
 
 
 def _reasons(error: urllib.error.HTTPError) -> str:
