@@ -48,12 +48,11 @@ def settings_of(installation: Installation) -> Settings:
 
 
 def test_the_demo_trades_and_ends_clean(installation: Installation) -> None:
-    # The trend strategy is flat while the market falls, for ten seconds now and then.
-    report = installation.json("demo", "--for", "40")
+    report = installation.json("demo", "--for", "20")
     assert report["complaints"] == []
     by_book = {book["book_id"]: book for book in report["books"]}
     assert by_book["trend-btc"]["taker_fills"] and by_book["maker-eth"]["maker_fills"]
-    assert all(int(book["position"]["round_trips"]) >= 6 for book in by_book.values())
+    assert all(int(book["position"]["round_trips"]) >= 3 for book in by_book.values())
     assert {row["hop"] for row in report["hops"]} >= {"tick → socket", "command → decision"}
 
 

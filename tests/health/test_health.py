@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -104,6 +105,21 @@ def test_taken_port_is_named_with_its_setting(tmp_path: Path) -> None:
 def test_process_that_does_not_answer_is_in_trouble() -> None:
     nobody = "http://127.0.0.1:1"
     assert "not answered" in probe(nobody).trouble and not is_ready(nobody)
+
+
+def test_answer_that_is_cut_off_in_the_middle_is_trouble() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def cut_off() -> None:
+            client, _ = server.accept()
+            with client:
+                client.recv(4096)
+                client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+
+        answering = threading.Thread(target=cut_off)
+        answering.start()
+        assert "not answered" in probe(f"http://127.0.0.1:{server.getsockname()[1]}").trouble
+        answering.join()
 
 
 def test_counter_moves_and_a_declared_one_stands_at_zero() -> None:
