@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import socket
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,12 +16,19 @@ from skeet.core.errors import Damaged, InvalidInput, PortTaken
 LOOPBACK = "127.0.0.1"
 LOOPBACK_HOSTS = frozenset({LOOPBACK, "localhost", "::1"})
 
+# Below the ranges from which systems give ports to outgoing connections (Linux from 32768, macOS from 49152): a port that
+# is chosen now and bound seconds later, or after tomorrow's restart, must not have gone to somebody's connection meanwhile.
+CHOSEN_FROM = range(10_000, 32_000)
+
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """A TCP port on loopback that nobody listens on at this moment; by chance, so that two who choose at once differ."""
+    for _ in CHOSEN_FROM:
+        if is_free(port := secrets.choice(CHOSEN_FROM)):
+            return port
+    raise PortTaken(
+        f"no port of {CHOSEN_FROM.start} to {CHOSEN_FROM.stop - 1} is free; stop what holds them, or choose others with --port-base N"
+    )
 
 
 def is_free(port: int) -> bool:
