@@ -10,10 +10,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from skeet.local.ports import free_port
 
 COMMAND_DEADLINE_S = 300
 
@@ -37,6 +40,20 @@ class Installation:
         )
         assert expect is None or done.returncode == expect, f"skeet {' '.join(words)}: {done.stdout}\n{done.stderr}"
         return done
+
+    @contextmanager
+    def running(self, role: str) -> Iterator[str]:
+        """A role beside those that ``up`` starts, as long as the block lasts; yields the address that it answers on."""
+        address = f"127.0.0.1:{(port := free_port())}"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "skeet", "run", role], env=self.environment | {"SKEET_HEALTH__PORT": str(port)}
+        )
+        try:
+            eventually(lambda: scrape(f"http://{address}/livez").status, COMMAND_DEADLINE_S, f"{role} answering")
+            yield address
+        finally:
+            process.terminate()
+            process.wait(COMMAND_DEADLINE_S)
 
     def json(self, *words: str, expect: int | None = 0) -> Any:
         """The command's JSON, whatever it printed before."""
