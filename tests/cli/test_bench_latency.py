@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -9,8 +10,13 @@ import typer
 
 from skeet.cli.bench_latency import WHOLE, comparisons
 from skeet.cli.bench_ratio import report
-from skeet.cli.session import HopRow
+from skeet.cli.session import HopRow, SessionFold
 from skeet.config import Settings
+from skeet.core.commands import SubmitOrder
+from skeet.core.record import Meta, Record, TopicPosition
+from skeet.core.values import NS_PER_MS
+from skeet.schemas.golden import sample
+from skeet.streams.topics import COMMANDS
 from tests.cli.conftest import Skeet
 
 
@@ -37,6 +43,18 @@ def test_above_a_floor_it_ends_with_1(p50_ms: float, p99_ms: float, capsys: pyte
 def test_a_floor_of_ones_own_bounds_both() -> None:
     assert [each.held for each in comparisons(row(45.0, 240.0), 50.0)] == [True, True]
     assert [each.held for each in comparisons(row(55.0, 240.0), 50.0)] == [False, True]
+
+
+def test_a_command_that_stands_twice_counts_from_its_first_record() -> None:
+    def record(offset: int, log_ms: int) -> Record[SubmitOrder]:
+        submit = dataclasses.replace(sample(SubmitOrder), rule="exit", ts_cause=NS_PER_MS)
+        return Record(
+            at=TopicPosition(COMMANDS.name, 0, offset), log_ns=log_ms * NS_PER_MS, event=submit, meta=sample(Meta)
+        )
+
+    fold = SessionFold().add([record(7, 5), record(8, 10_000)])
+
+    assert [(each.hop, each.p50_ms) for each in fold.hops()] == [("cause → command", 4.0)]
 
 
 @pytest.mark.integration

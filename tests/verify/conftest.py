@@ -32,12 +32,14 @@ from skeet.schemas.avro import is_lean
 from skeet.schemas.golden import sample
 from skeet.streams import topics, topics_admin
 from skeet.streams.kafka import producer
+from skeet.streams.partitioner import partition_of
 from skeet.streams.publishing import Publisher
 from skeet.streams.registry import registered_codec
 
 ALICE = AccountId("alice")
 BTC = "SIM:BTC/USDT"
 CLIENT_ID = "0" * 31 + "1"
+PARTITIONS = 2
 DEADLINE_S = 40.0
 
 
@@ -110,14 +112,20 @@ def meta(version: int, event_id: str = "") -> Meta:
         event_id=EventId(event_id) or account_event_id(ALICE, version),
         account_id=ALICE,
         tenant_id=TenantId("main"),
+        cause_at=f"{topics.COMMANDS.name}/{partition_of(ALICE.encode(), PARTITIONS)}/0",
         ts_event=1_000 + version,
         stream_version=version,
     )
 
 
-def command() -> Out[Any]:
+def command(quantity: int = 2) -> Out[Any]:
+    """The first record of its partition. Again, with another quantity: a duplicate, which the desk ignores."""
     submit = dataclasses.replace(
-        sample(commands.SubmitOrder), instrument_id=BTC, side=Side.BUY, quantity=Decimal(2), limit_price=Decimal(100)
+        sample(commands.SubmitOrder),
+        instrument_id=BTC,
+        side=Side.BUY,
+        quantity=Decimal(quantity),
+        limit_price=Decimal(100),
     )
     return Out(topic=topics.COMMANDS.name, key=ALICE, event=submit, meta=meta(0, CLIENT_ID))
 
@@ -230,7 +238,7 @@ def settings(
 ) -> Settings:
     """An installation of its own with nothing but topics."""
     name = f"t{uuid4().hex[:8]}"
-    section = {"bootstrap": kafka, "topic_prefix": f"{name}.", "account_partitions": 2, "market_partitions": 2}
+    section = {"bootstrap": kafka, "topic_prefix": f"{name}.", "account_partitions": PARTITIONS, "market_partitions": 2}
     made = Settings(
         kafka=section,
         registry={"url": registry_url},

@@ -45,7 +45,7 @@ def session(settings: Settings) -> Settings:
         Out(topic=topics.ACCOUNT_EVENTS.name, key=ALICE, event=event, meta=meta(version))
         for version, event in enumerate(story(), start=1)
     ]
-    publish(settings, [instrument(), command(), *others(), *events])
+    publish(settings, [instrument(), command(), command(quantity=1), *others(), *events])
     write_journal(settings.data / FILE, journal())
     with projecting(settings):
         eventually(lambda: _everything_compared(settings))
@@ -192,6 +192,16 @@ def test_second_order_of_one_command_at_the_exchange_is_named(session: Settings)
     write_journal(session.data / FILE, [*lines, lines[2] | {"order_id": 8}])
     try:
         assert "the exchange accepted 2 orders (journal lines 3, 5)" in named(verify(session), "I2")
+    finally:
+        write_journal(session.data / FILE, lines)
+
+
+def test_an_order_that_nobody_authorised_is_named(session: Settings) -> None:
+    lines = journal()
+    write_journal(session.data / FILE, [*lines, lines[2] | {"order_id": 8, "client_order_id": "f" * 32}])
+    try:
+        (executed,) = (check for check in verify(session).checks if check.name == "I2")
+        assert executed.differences == [f"journal line 5, order {'f' * 32}: nobody in the log authorised it"]
     finally:
         write_journal(session.data / FILE, lines)
 

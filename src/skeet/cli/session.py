@@ -81,6 +81,8 @@ class SessionFold:
         if meta is None:
             return
         match event:
+            case SubmitOrder() if "command" in self._times[meta.event_id]:
+                pass  # again under its id: the desk ignored it
             case SubmitOrder():
                 if event.rule:
                     self._times[meta.event_id] |= {"cause": event.ts_cause, "command": log_ns}

@@ -31,6 +31,7 @@ class Sides:
     quiet: bool
     books: Books = field(default_factory=Books)
     commands: dict[str, Values] = field(default_factory=dict)
+    """By their place in the log. An id may stand twice, with other bodies: the desk ignores all but the one it decided on."""
     symbols: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     """Base, quote and instrument id by the venue's symbol."""
     deposits: dict[tuple[str, str], Values] = field(default_factory=dict)
@@ -73,7 +74,7 @@ def _sides(settings: Settings, log: Log) -> Sides | None:
         values = entry.values
         match entry.schema.name:
             case "SubmitOrder":
-                sides.commands[values["event_id"]] = values
+                sides.commands[entry.at] = values
             case "InstrumentDefined" if values["instrument_id"].startswith(PREFIX):
                 sides.symbols[values["venue_symbol"]] = (values["base"], values["quote"], values["instrument_id"])
             case "FundsDeposited":
@@ -107,9 +108,13 @@ def _compare_executed(check: Check, sides: Sides) -> None:
 
 def _compare_order(check: Check, sides: Sides, account: str, command_id: str, orders: list[VenueOrder]) -> None:
     where = f"journal line {orders[0].line}, order {command_id}"
-    command, known = sides.commands.get(command_id), sides.books.orders.get(command_id)
-    if command is None or known is None or known.denied:
-        check.differs(f"{where}: nobody in the log {'authorised' if command else 'commanded'} it")
+    known = sides.books.orders.get(command_id)
+    if known is None or known.denied:
+        check.differs(f"{where}: nobody in the log authorised it")
+        return
+    command = sides.commands.get(known.decision["cause_at"])
+    if command is None or command["event_id"] != command_id:
+        check.differs(f"{where}: it was decided on at {known.decision['cause_at']}, where its command is not")
         return
     commanded, executed = from_avro(command["quantity"]) or 0, sum(order.executed for order in orders)
     if executed > commanded:

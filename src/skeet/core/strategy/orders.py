@@ -91,10 +91,18 @@ class BookState:
                 self.free[posting.asset] = self.free.get(posting.asset, ZERO) + posting.amount
         if isinstance(event, accounts.CommandDenied):
             return self._cancel_ended(event.command_id)
+        if isinstance(event, accounts.DuplicateIgnored):
+            self._asked_in_vain(event.duplicate_of)
         if not isinstance(event, accounts.OrderEvent) or event.book_id != book_id:
             return False
         self._apply_order(event, base)
         return True
+
+    def _asked_in_vain(self, order_id: str) -> None:
+        """A cause that came again asked for the order again. All about the first stands before this: if it is unknown, it ended."""
+        order = self.orders.get(order_id)
+        if order is not None and order.status is OrderStatus.UNKNOWN:
+            del self.orders[order_id]
 
     def _apply_order(self, event: accounts.OrderEvent, base: str) -> None:
         match event:
