@@ -17,7 +17,9 @@ from skeet.verify.columns import TABLE_OF_TOPIC
 from skeet.verify.findings import MAX_KEPT, Check, Report
 from skeet.verify.history import GROUP
 from skeet.verify.invariants import Ledger, Streams, reservation_due
+from skeet.verify.journal import Journal, VenueOrder
 from skeet.verify.log import Entry
+from skeet.verify.venue import Sides, _compare_order
 from skeet.wiring import ROLES
 
 
@@ -108,3 +110,30 @@ def test_a_denial_of_an_order_that_was_decided_before_leaves_it_as_it_was() -> N
     order = books.orders["o"]
     assert (order.status, order.denied, order.closed_at) == ("AUTHORIZED", False, None)
     assert len(books.denials) == 1
+
+
+@pytest.mark.parametrize(
+    ("decided_at", "says"),
+    [
+        ("orders.commands.v1/0/4", []),
+        ("orders.commands.v1/0/6", ["commanded", "quantity"]),
+        ("orders.commands.v1/0/9", ["was decided on at orders.commands.v1/0/9, where its command is not"]),
+    ],
+)
+def test_an_order_is_held_against_the_command_that_was_decided_on(decided_at: str, says: list[str]) -> None:
+    def units(amount: int) -> bytes:
+        return (amount * UNIT).to_bytes(17, "big")
+
+    def commanded(quantity: int) -> dict[str, Any]:
+        return {"event_id": "o", "account_id": "a", "side": "BUY", "quantity": units(quantity)}
+
+    sides = Sides(Journal(), quiet=True)
+    sides.commands = {"orders.commands.v1/0/4": commanded(2), "orders.commands.v1/0/6": commanded(1)}
+    sides.books.orders["o"] = OrderFacts({"cause_at": decided_at, "limit_price": units(100)}, denied=False)
+    accepted = VenueOrder(3, {"side": "BUY", "quantity": "2.00000000", "price": "100.00000000"}, executed=2 * UNIT)
+    check = Check(name="I2", title="")
+
+    _compare_order(check, sides, "a", "o", [accepted])
+
+    assert len(check.differences) == len(says)
+    assert all(part in difference for part, difference in zip(says, check.differences, strict=True))
