@@ -26,7 +26,7 @@ from skeet.streams.batches.chunk import Chunk
 from skeet.streams.batches.contract import require_known_versions
 from skeet.streams.batches.fetching import fetched_chunks, keep_bytes
 from skeet.streams.batches.ledger import Limits
-from skeet.streams.batches.memory import give_back_large_blocks
+from skeet.streams.batches.memory import give_back_regularly, hold_large_blocks
 from skeet.streams.batches.sessions import remember_partitions
 from skeet.streams.batches.walking import compiled
 from skeet.streams.kafka import REBALANCE_MS, SESSION_TIMEOUT_MS
@@ -83,7 +83,7 @@ class ChunkClient:
         require_known_versions("aiokafka")
         require_kafka(settings.kafka)
         keep_bytes()
-        give_back_large_blocks()
+        hold_large_blocks()
         self._walk = compiled()
         self._options = {
             "bootstrap_servers": settings.kafka.bootstrap,
@@ -107,6 +107,7 @@ class ChunkClient:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=client_id, daemon=True)
         self._thread.start()
+        self._giving_back = asyncio.run_coroutine_threadsafe(give_back_regularly(), self._loop)
 
     def subscribe(
         self, topics: Sequence[str], on_assign: Callable[[Places], None], on_revoke: Callable[[Places], None]
@@ -175,6 +176,7 @@ class ChunkClient:
         """Leave the group. Idempotent."""
         if self._loop.is_closed():
             return
+        self._giving_back.cancel()
         stopping = asyncio.run_coroutine_threadsafe(self._leave(), self._loop)
         try:
             stopping.result(CLOSE_S)

@@ -26,7 +26,7 @@ from skeet.streams.batches.contract import require_known_versions
 from skeet.streams.batches.fetching import fetched_chunks, keep_bytes
 from skeet.streams.batches.framing import Walk
 from skeet.streams.batches.ledger import Ledger, Limits
-from skeet.streams.batches.memory import give_back_large_blocks
+from skeet.streams.batches.memory import give_back_regularly, hold_large_blocks
 from skeet.streams.batches.messages import ChunkMessage
 from skeet.streams.batches.sessions import remember_partitions
 
@@ -295,6 +295,10 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
             self._many_finished.clear()
             await self.commit()
 
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _give_back(self) -> None:
+        await give_back_regularly()
+
 
 def _compiled() -> Walk:
     """Numba is imported only where it is used: the plain walk is for processes that must be small."""
@@ -322,7 +326,7 @@ class ChunkTransport(Transport):  # type: ignore[misc]  # untyped library
     def __init__(self, *args: Any, limits: Limits | None = None, walk: Walk | None = None, **kwargs: Any) -> None:
         require_known_versions()
         keep_bytes()
-        give_back_large_blocks()
+        hold_large_blocks()
         super().__init__(*args, **kwargs)
         self.limits = limits or Limits()
         self.walk = walk

@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 
-M_MMAP_THRESHOLD = -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """``mallopt(3)``."""
-MAPPED_BYTES = 256 * 1024
-"""Blocks from this size on are mapped by themselves. A fetched answer or a large chunk's columns are, small ones are not: a
-mapping costs a page fault for every 4 KiB."""
+HELD_BYTES = 32 * 1024 * 1024
+"""Blocks up to this size lie on the heap, which keeps so much at its end; the largest threshold that glibc takes."""
+GIVE_BACK_S = 10.0
+"""Between two looks for what is free. What is needed again at once costs its page faults again: some milliseconds."""
+
+_libc = ctypes.CDLL(None)
 
 
-def give_back_large_blocks() -> None:
-    """Have large blocks go back to the system when they are freed, in this process from now on.
+def hold_large_blocks() -> None:
+    """Have large blocks come from the heap and go back to it, in this process from now on.
 
-    glibc maps them by itself at first, but takes the size of each one that is freed for its new threshold (up to 32 MiB).
-    Fetched bytes then lie on the heap, among small blocks that outlive them, and the holes between those add up. A threshold
-    that was set stays. Other C libraries have no such call, or ignore it.
+    An answer of megabytes is copied four times on its way into a chunk. Blocks of their own mapping would cost a page fault for
+    every 4 KiB of each: half of the processor time of reading. Other C libraries have no such call, or ignore it.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(_libc, "mallopt", None)
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
+        mallopt(M_MMAP_THRESHOLD, HELD_BYTES)
+        mallopt(M_TRIM_THRESHOLD, HELD_BYTES)
+
+
+def give_back() -> None:
+    """Let the system have all free pages of the heap, those between blocks that are in use among them.
+
+    Fetched bytes lie among small blocks that outlive them; without this the holes between those would add up.
+    """
+    trim = getattr(_libc, "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+async def give_back_regularly() -> None:
+    """:func:`give_back` until cancelled."""
+    while True:
+        await asyncio.sleep(GIVE_BACK_S)
+        give_back()
