@@ -3,7 +3,8 @@
 What counts is what a process took of the processor against the time in which it could have slept: four instances that loop
 on two cores get half a core each and look moderate, but none of them ever sleeps; one that the machine starves waits, and
 takes little. :class:`Demand` judges and is pure; :class:`Priorities` looks at all instances fifty times a second and sets
-their niceness. Being behind costs nothing on an idle machine.
+their niceness. Being behind costs nothing on an idle machine. Who takes little is on an order's way and goes before whoever
+is not, where the system allows it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from skeet.niceness import set_niceness
 
 NICENESS = 19
 """Of an instance that is behind: a sixtieth of the weight of everybody else."""
+RANK = -3
+"""Of an instance that takes little: twice the weight of whoever is on no order's way, and less than desk and gateway, for whom
+all accounts wait."""
 SHARE = 0.3
 """Processor seconds that an instance may take in a second in which it does not stand in line for the processor."""
 LEAST = 0.1
@@ -90,7 +94,10 @@ class Priorities:
 
     def follow(self, pids: Iterable[int]) -> None:
         """These and no others, from the next look on; who was followed before keeps its history."""
-        self._followed = {pid: self._followed.get(pid) or Demand() for pid in pids}
+        before = self._followed
+        self._followed = {pid: before.get(pid) or Demand() for pid in pids}
+        for pid in self._followed.keys() - before.keys():
+            set_niceness(pid, RANK)
         for demand in self._followed.values():
             demand.least = least_of(len(self._followed), os.cpu_count() or 1)
 
@@ -107,7 +114,7 @@ class Priorities:
             except OSError:  # it ended, and is not followed for much longer
                 continue
             if demand.judge(seen) != before:
-                set_niceness(pid, NICENESS if demand.behind else 0)
+                set_niceness(pid, NICENESS if demand.behind else RANK)
 
     def _run(self) -> None:
         while not self._stop.wait(LOOK_S):

@@ -41,7 +41,8 @@ class Role:
 
 YIELDS = 10
 GOES_BEFORE = -5
-"""Who is on an order's way, before whoever is not, users' strategies among them. Like the next only where the system allows it."""
+"""Who is on an order's way, before whoever is not. Users' strategies stand between the two (``agents/strategy_priority.py``). Like
+the next only where the system allows it."""
 GOES_FIRST = -10
 """An order waits for the broker a dozen times, and where Linux groups by session it would get no more of a busy machine than
 any other process does."""
