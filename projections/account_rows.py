@@ -7,9 +7,10 @@ primary key, and rows that are only added. Units and meanings stand in ``migrati
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
+from operator import itemgetter
 from typing import Any
 
 from skeet.core.accounts import (
@@ -52,6 +53,17 @@ PRIMARY_KEYS: Mapping[str, tuple[str, ...]] = {
 }
 """Tables whose rows change."""
 
+
+def _key(columns: tuple[str, ...]) -> Callable[[Row], Key]:
+    if len(columns) > 1:
+        return itemgetter(*columns)
+    name = columns[0]
+    return lambda row: (row[name],)
+
+
+KEY_OF: Mapping[str, Callable[[Row], Key]] = {table: _key(columns) for table, columns in PRIMARY_KEYS.items()}
+"""The primary key of a row; called for every state that a fact leaves a row in."""
+
 ADDED_TABLES = ("fills", "journal_entries", "denials", "balance_differences")
 """Tables whose rows are added once and never change."""
 
@@ -67,7 +79,7 @@ class Rows:
 
     def put(self, table: str, row: Row) -> None:
         """Set a row by its primary key."""
-        self.changed[table][tuple(row[column] for column in PRIMARY_KEYS[table])] = row
+        self.changed[table][KEY_OF[table](row)] = row
 
 
 def keys_of(records: Iterable[Record[Any]]) -> dict[str, set[Key]]:

@@ -1,20 +1,21 @@
 """Rows of the read tables into PostgreSQL: the last state of each key, in as few round trips as there can be.
 
-Many rows go by COPY, those that change through a temporary table and one statement. A few go as statements in one pipeline,
+A table's many rows go by COPY, those that change into the place of what stood there. A few go as statements in one pipeline,
 because there every round trip is waited for. Both belong to the transaction of whoever calls.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from operator import itemgetter
 from typing import Any
 
 import psycopg
 
-from skeet.projections.account_rows import ADDED_TABLES, PRIMARY_KEYS, Row, Rows
+from skeet.projections.account_rows import PRIMARY_KEYS, Row, Rows
 
 COPY_FROM = 100
-"""Rows of a batch, all tables together, from which COPY is quicker than statements in a pipeline (measured: see ADR 17)."""
+"""Rows of a table from which COPY is quicker than statements in a pipeline (measured: see ADR 17)."""
 
 
 class RowWriter:
@@ -23,41 +24,30 @@ class RowWriter:
     def __init__(self, connection: psycopg.Connection[Any], copy_from: int = COPY_FROM) -> None:
         self._connection = connection
         self._copy_from = copy_from
-        self._columns: dict[str, tuple[str, ...]] = {}
+        self._columns: dict[str, dict[str, str]] = {}
 
     def write(self, rows: Rows) -> None:
         """Insert or update the rows that change, insert those that are added."""
-        changed = {table: found.values() for table, found in rows.changed.items() if found}
-        added = {table: found for table, found in rows.added.items() if found}
+        changed: dict[str, Collection[Row]] = {table: found.values() for table, found in rows.changed.items() if found}
+        added: dict[str, Collection[Row]] = {table: found for table, found in rows.added.items() if found}
         for table in (*changed, *added):
             self._columns_of(table)  # asked before a pipeline begins
-        if sum(map(len, (*changed.values(), *added.values()))) < self._copy_from:
-            self._by_statements(changed, added)
-        else:
-            for table in PRIMARY_KEYS:
-                self.merge(table, changed.get(table, ()))
-            for table in ADDED_TABLES:
-                self._copy(table, table, added.get(table, ()))
-
-    def merge(self, table: str, rows: Collection[Row]) -> None:
-        """Insert or update rows with different keys, through a temporary table and one statement."""
-        if not rows:
-            return
-        temporary = f"changed_{table}"
-        self._execute(f"CREATE TEMP TABLE IF NOT EXISTS {temporary} (LIKE {table}) ON COMMIT DELETE ROWS")
-        self._copy(temporary, table, rows)
-        self._execute(f"INSERT INTO {table} SELECT * FROM {temporary} {self._on_conflict(table)}")
+        copied = {table: found for table, found in (changed | added).items() if len(found) >= self._copy_from}
+        with self._connection.pipeline():
+            for table, found in changed.items():
+                if table in copied:
+                    self._remove(table, found)
+                else:
+                    self.upsert_each(table, found)
+            for table, found in added.items():
+                if table not in copied:
+                    self.insert_each(table, found)
+        for table, found in copied.items():
+            self._copy(table, found)
 
     def upsert_each(self, table: str, rows: Collection[Row]) -> None:
         """Insert or update rows in their order, a statement for each; all are sent before an answer is waited for."""
         self.insert_each(table, rows, self._on_conflict(table))
-
-    def _by_statements(self, changed: dict[str, Any], added: dict[str, list[Row]]) -> None:
-        with self._connection.pipeline():
-            for table, rows in changed.items():
-                self.upsert_each(table, rows)
-            for table, found in added.items():
-                self.insert_each(table, found)
 
     def insert_each(self, table: str, rows: Collection[Row], on_conflict: str = "") -> None:
         """Insert rows, a statement for each; all are sent before an answer is waited for."""
@@ -72,19 +62,30 @@ class RowWriter:
         updates = ", ".join(f"{column} = EXCLUDED.{column}" for column in self._columns_of(table) if column not in keys)
         return f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {updates}"
 
-    def _copy(self, target: str, like: str, rows: Collection[Row]) -> None:
-        if not rows:
-            return
-        columns = self._columns_of(like)
-        statement = f"COPY {target} ({', '.join(columns)}) FROM STDIN"
+    def _remove(self, table: str, rows: Collection[Row]) -> None:
+        """What stands under the keys of these rows goes."""
+        keys = PRIMARY_KEYS[table]
+        arrays = [f"%s::{self._columns_of(table)[key]}[]" for key in keys]
+        found = (
+            f"({', '.join(keys)}) IN (SELECT * FROM unnest({', '.join(arrays)}))"
+            if len(keys) > 1
+            else f"{keys[0]} = ANY ({arrays[0]})"
+        )
+        self._execute(f"DELETE FROM {table} WHERE {found}", [[row[key] for row in rows] for key in keys])
+
+    def _copy(self, table: str, rows: Collection[Row]) -> None:
+        columns = self._columns_of(table)
+        values = itemgetter(*columns)
+        statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
         with self._connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
             for row in rows:
-                copy.write_row([row[column] for column in columns])
+                copy.write_row(values(row))
 
-    def _columns_of(self, table: str) -> tuple[str, ...]:
+    def _columns_of(self, table: str) -> dict[str, str]:
+        """Names of the columns in their order, and their types."""
         if table not in self._columns:
             found = self._execute(f"SELECT * FROM {table} LIMIT 0").description or ()
-            self._columns[table] = tuple(column.name for column in found)
+            self._columns[table] = {column.name: column.type_display for column in found}
         return self._columns[table]
 
     def _execute(self, statement: str, parameters: Sequence[Any] | None = None) -> psycopg.Cursor[Any]:

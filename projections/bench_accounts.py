@@ -28,7 +28,7 @@ from skeet.core.values import (
     Side,
     TenantId,
 )
-from skeet.projections.account_rows import ADDED_TABLES, PRIMARY_KEYS, Row, Rows, fold
+from skeet.projections.account_rows import ADDED_TABLES, KEY_OF, PRIMARY_KEYS, Row, Rows, fold
 from skeet.projections.account_writing import RowWriter
 from skeet.projections.postgres_store import AccountStore
 from skeet.schemas.golden import sample
@@ -43,17 +43,20 @@ FIRST_NS = 1_760_000_000_000_000_000
 LIFE = 5
 """Facts of an order: authorised, submitted, accepted, and two fills."""
 
+States = dict[str, list[Row]]
+"""By table, in the order in which they arose."""
+
 
 @dataclass(slots=True)
 class EveryState(Rows):
     """What a batch touches, with every state that a row had on the way."""
 
-    states: list[tuple[str, Row]] = field(default_factory=list)
+    states: States = field(default_factory=lambda: {table: [] for table in PRIMARY_KEYS})
 
     def put(self, table: str, row: Row) -> None:
         """Set a row by its primary key, and remember this state of it."""
         Rows.put(self, table, row)
-        self.states.append((table, dict(row)))
+        self.states[table].append(dict(row))
 
 
 class EveryStateWriter(RowWriter):
@@ -62,8 +65,8 @@ class EveryStateWriter(RowWriter):
     def write(self, rows: Rows) -> None:
         """One executemany for each table, states in their order."""
         assert isinstance(rows, EveryState)
-        for table in PRIMARY_KEYS:
-            if states := [row for name, row in rows.states if name == table]:
+        for table, states in rows.states.items():
+            if states:
                 self.upsert_each(table, states)
         for table in ADDED_TABLES:
             if rows.added[table]:
@@ -82,7 +85,7 @@ def facts(first: int, count: int) -> list[Record[Any]]:
     return [_fact(number) for number in range(first, first + count)]
 
 
-def states_of(records: Sequence[Record[Any]]) -> list[tuple[str, Row]]:
+def states_of(records: Sequence[Record[Any]]) -> States:
     """Every state that the facts leave a changing row in, in order, folded from nothing."""
     rows = EveryState()
     for record in records:
@@ -90,17 +93,15 @@ def states_of(records: Sequence[Record[Any]]) -> list[tuple[str, Row]]:
     return rows.states
 
 
-def upsert_each_state(store: AccountStore, states: Sequence[tuple[str, Row]]) -> None:
+def upsert_each_state(store: AccountStore, states: States) -> None:
     """One transaction: executemany of all states."""
     with store.connection.transaction():
-        store.writer.write(EveryState(states=list(states)))
+        store.writer.write(EveryState(states=states))
 
 
-def upsert_last_states(store: AccountStore, states: Sequence[tuple[str, Row]]) -> None:
-    """One transaction: the states collapsed to the last of each key, COPY, and a merge."""
-    rows = Rows()
-    for table, row in states:
-        rows.put(table, row)
+def upsert_last_states(store: AccountStore, states: States) -> None:
+    """One transaction: the states collapsed to the last of each key, and written as the store writes them."""
+    rows = Rows(changed={table: {KEY_OF[table](row): row for row in found} for table, found in states.items()})
     with store.connection.transaction():
         store.writer.write(rows)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 
 from skeet.config import Settings
@@ -21,7 +22,7 @@ from skeet.projections.clickhouse_store import HistoryStore
 from skeet.projections.history import TABLES
 from skeet.projections.history_columns import BlockReader
 from skeet.projections.history_rebuild import replace, replacement_waits
-from skeet.projections.history_rows import Unreadable
+from skeet.projections.history_rows import Insert, Unreadable
 from skeet.projections.records import Records
 from skeet.projections.sessions import ProjectionAge
 from skeet.schemas.codec import Codec
@@ -142,25 +143,38 @@ class HistorySession:
             ]
             self._commit(begun)
             reach(CLICKHOUSE_AFTER_RANGE)
-            for number, block in enumerate(blocks):
-                if number:
-                    reach(CLICKHOUSE_IN_INSERT)
-                self._insert(block)
-                self._buffers[block.topic, block.partition].stored(block)
-                self._age.stored(int(block.records.log_ms[-1]) * NS_PER_MS)
+            self._insert_all(blocks)
             reach(CLICKHOUSE_AFTER_INSERT)
             self._commit((block, block.range.end, Mark(store_id=self._store_id)) for block in blocks)
             reach(CLICKHOUSE_AFTER_CHECKPOINT)
         self._oldest_s = 0.0
 
-    def _insert(self, block: Block) -> None:
-        if not block.is_whole:
-            log.error("a range to repeat is not what it was: records expired meanwhile", block=block.token)
-        inserts, unreadable = self._reader.inserts_of(block)
+    def _insert_all(self, blocks: Sequence[Block]) -> None:
+        """Insert blocks in their order. While the engine takes one, the next is read; at an error the one under way is
+        waited for."""
+        with ThreadPoolExecutor(1, "insert") as engine:
+            under_way: tuple[Block, Future[None]] | None = None
+            for block in blocks:
+                if not block.is_whole:
+                    log.error("a range to repeat is not what it was: records expired meanwhile", block=block.token)
+                inserts, unreadable = self._reader.inserts_of(block)
+                if under_way is not None:
+                    self._inserted(*under_way)
+                    reach(CLICKHOUSE_IN_INSERT)
+                under_way = block, engine.submit(self._insert, block, inserts)
+                if unreadable:
+                    self._write_letters(block, unreadable)
+            if under_way is not None:
+                self._inserted(*under_way)
+
+    def _insert(self, block: Block, inserts: Iterable[Insert]) -> None:
         for insert in inserts:
             self._store.insert(insert.table, insert.rows, block.token)
-        if unreadable:
-            self._write_letters(block, unreadable)
+
+    def _inserted(self, block: Block, insertion: Future[None]) -> None:
+        insertion.result()
+        self._buffers[block.topic, block.partition].stored(block)
+        self._age.stored(int(block.records.log_ms[-1]) * NS_PER_MS)
 
     def _write_letters(self, block: Block, unreadable: Sequence[Unreadable]) -> None:
         """A dead letter for each, acknowledged before the position moves on; a repeated block repeats them under equal ids."""

@@ -23,6 +23,7 @@ from skeet.core.values import AccountId, EventId, LiquiditySide, OrderStatus, Or
 from skeet.process import StopSignal
 from skeet.projections import postgres
 from skeet.projections.account_rebuild import account_checksums, rebuild_accounts_beside, replace_accounts
+from skeet.projections.account_writing import RowWriter
 from skeet.projections.postgres import AccountSession
 from skeet.projections.postgres_store import AccountStore, PositionMoved
 from skeet.projections.sessions import run_sessions
@@ -153,6 +154,26 @@ def outs(events: list[Event], first: int = 0) -> list[Out[Any]]:
     return [Out(topic=TOPIC, key=ALICE, event=r.event, meta=r.meta) for r in records(events, first)]
 
 
+def control_records() -> list[Record[Any]]:
+    """A switch, limits, and two lives of a strategy."""
+    started = control.StrategyStarted(
+        instance_id="i1", strategy="m:C", instrument_id=BTC, parameters='{"fast": 3}', code_version="v"
+    )
+    events: list[Event] = [
+        control.KillSwitchSet(scope="platform", active=True, cancel_open=False, reason="test"),
+        control.LimitsSet(scope="account:a", version=1, max_quantity=Decimal(5), max_notional=None),
+        started,
+        control.StrategyHalted(instance_id="i1", handler="on_trade", file="f.py", line=3, error="boom"),
+        started,
+        control.StrategyStopped(instance_id="i1", reason="enough", cancel_open=True),
+        control.SessionMark(label="end"),
+    ]
+    return [
+        Record(event=event, meta=meta(0), at=TopicPosition(topics.CONTROL.name, 0, offset), log_ns=0)
+        for offset, event in enumerate(events)
+    ]
+
+
 def publish(settings: Settings, published: list[Out[Any]]) -> None:
     publisher = Publisher(settings, registered_codec(settings), producer(settings, "test"))
     publisher.send(published)
@@ -234,6 +255,22 @@ def test_one_batch_and_ten_batches_make_the_same_rows(settings: Settings, store:
     other.close()
 
 
+def test_rows_are_equal_whether_they_are_copied_or_go_as_statements(settings: Settings, store: AccountStore) -> None:
+    applied = [dataclasses.replace(sample(accounts.ControlApplied), control_offset=offset) for offset in (3, 4)]
+    made = [*records([*story(), *applied]), *control_records()]
+    copying = AccountStore(settings, "_b")
+    copying.migrate()
+    copying.writer = RowWriter(copying.connection, copy_from=1)
+    for record in made:
+        at = record.at
+        for each in (store, copying):
+            each.apply([record], {(at.topic, at.partition): at.offset})
+    assert account_checksums(store) == account_checksums(copying)
+    assert {each.table: each.rows for each in account_checksums(copying)}["controls_applied"] == 1
+    copying.connection.execute(f"DROP SCHEMA {copying.schema} CASCADE".encode())
+    copying.close()
+
+
 def test_a_repeated_batch_is_refused_and_changes_nothing(store: AccountStore) -> None:
     store.apply(records(story()), {})
     before = account_checksums(store)
@@ -252,23 +289,7 @@ def test_a_batch_that_fails_in_its_last_statement_leaves_nothing(store: AccountS
 
 
 def test_control_events_become_switches_limits_and_strategies(store: AccountStore) -> None:
-    started = control.StrategyStarted(
-        instance_id="i1", strategy="m:C", instrument_id=BTC, parameters='{"fast": 3}', code_version="v"
-    )
-    events: list[Event] = [
-        control.KillSwitchSet(scope="platform", active=True, cancel_open=False, reason="test"),
-        control.LimitsSet(scope="account:a", version=1, max_quantity=Decimal(5), max_notional=None),
-        started,
-        control.StrategyHalted(instance_id="i1", handler="on_trade", file="f.py", line=3, error="boom"),
-        started,
-        control.StrategyStopped(instance_id="i1", reason="enough", cancel_open=True),
-        control.SessionMark(label="end"),
-    ]
-    made = [
-        Record(event=event, meta=meta(0), at=TopicPosition(topics.CONTROL.name, 0, offset), log_ns=0)
-        for offset, event in enumerate(events)
-    ]
-    for offset, record in enumerate(made):
+    for offset, record in enumerate(control_records()):
         store.apply([record], {(topics.CONTROL.name, 0): offset})
     assert rows(store, "SELECT scope, active FROM kill_switches") == [("platform", True)]
     assert rows(store, "SELECT max_quantity, max_notional FROM limits") == [(Decimal(5), None)]

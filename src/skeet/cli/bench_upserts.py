@@ -37,9 +37,10 @@ def measured_accounts(count: int, rounds: int, floor: float | None = None) -> tu
     """
     with _schemas("each", "last", "folded_each", "folded_last") as (each, last, folded_each, folded_last):
         states = states_of(facts(0, BATCH_FACTS))
+        count_states = sum(map(len, states.values()))
         written = interleave(
-            lambda: rate(len(states), lambda: upsert_each_state(each, states)),
-            lambda: rate(len(states), lambda: upsert_last_states(last, states)),
+            lambda: rate(count_states, lambda: upsert_each_state(each, states)),
+            lambda: rate(count_states, lambda: upsert_last_states(last, states)),
             rounds,
         )
         _compare(each, last)
