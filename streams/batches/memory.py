@@ -9,7 +9,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """``mallopt(3)``."""
 HELD_BYTES = 32 * 1024 * 1024
 """Blocks up to this size lie on the heap, which keeps so much at its end; the largest threshold that glibc takes."""
-GIVE_BACK_S = 10.0
+GIVE_BACK_S = 7.0
 """Between two looks for what is free. What is needed again at once costs its page faults again: some milliseconds."""
 
 _libc = ctypes.CDLL(None)
