@@ -19,7 +19,7 @@ def hold_large_blocks() -> None:
     """Have large blocks come from the heap and go back to it, in this process from now on.
 
     An answer of megabytes is copied four times on its way into a chunk. Blocks of their own mapping would cost a page fault for
-    every 4 KiB of each: half of the processor time of reading. Other C libraries have no such call, or ignore it.
+    every 4 KiB of each: two fifths of the processor time of reading. Other C libraries have no such call, or ignore it.
     """
     mallopt = getattr(_libc, "mallopt", None)
     if mallopt is not None:

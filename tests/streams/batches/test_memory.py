@@ -32,12 +32,13 @@ CASES = {
     "an application of chunks": (
         """
 from skeet.streams.batches.app import batch_app
-batch_app("any", "127.0.0.1:1")
+app = batch_app("any", "127.0.0.1:1")
 
-async def some_time(work):
-    await asyncio.wait({asyncio.ensure_future(work)}, timeout=0.1)
+async def its_own_task():
+    tasks = {task.fun.__name__: task for task in app.consumer._get_tasks()}
+    await asyncio.wait({asyncio.ensure_future(tasks["_give_back"](app.consumer))}, timeout=0.1)
 """,
-        "asyncio.run(some_time(memory.give_back_regularly()))",
+        "asyncio.run(its_own_task())",
     ),
     "a client of chunks": (
         """
