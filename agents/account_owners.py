@@ -81,6 +81,7 @@ class AccountOwners:
     def _take(self, message: Message) -> None:
         error: KafkaError | None = message.error()
         if error is None:
+            self._read_to[message.topic(), message.partition()] = message.offset() + 1
             if self._codec.event_class(message.value() or b"") is AccountOpened:
                 meta = record_of(self._codec, message, self._prefix).meta
                 if meta is not None:

@@ -61,7 +61,7 @@ class Outside:
         partitions = partitions_of(self._settings, [CONTROL, INSTRUMENTS, CLOCK, MARKET_REFERENCE])
         positions = self._beginnings([CONTROL, INSTRUMENTS]) + self._recent([CLOCK, MARKET_REFERENCE])
         self._client.assign(positions)
-        pending = {partition for partition, end in end_offsets(self._client, partitions).items() if end > 0}
+        pending = {partition: end for partition, end in end_offsets(self._client, partitions).items() if end > 0}
         deadline = time.monotonic() + START_DEADLINE_S
         while pending:
             if time.monotonic() > deadline:
@@ -72,7 +72,7 @@ class Outside:
     def poll(self) -> None:
         """Take in what arrived since; never waits."""
         for message in self._client.consume(POLL_LIMIT, 0):
-            self._take(message, set())
+            self._take(message, {})
 
     def context(self, log_ns: int, instrument_id: str = "") -> Context:
         """What a decision about an input of that log time may know. The time is the higher of log and clock."""
@@ -107,14 +107,17 @@ class Outside:
         found = self._client.offsets_for_times(wanted, timeout=BROKER_TIMEOUT_S)
         return [TopicPartition(f.topic, f.partition, f.offset if f.offset >= 0 else OFFSET_END) for f in found]
 
-    def _take(self, message: Message, pending: set[Partition]) -> None:
+    def _take(self, message: Message, pending: dict[Partition, int]) -> None:
         error: KafkaError | None = message.error()
+        place = (message.topic(), message.partition())
         if error is not None:
             if error.code() == KafkaError._PARTITION_EOF:
-                pending.discard((message.topic(), message.partition()))
+                pending.pop(place, None)
             elif error.fatal():
                 raise InfrastructureError(f"desk's outside view: {error.str()}")
             return
+        if message.offset() + 1 >= pending.get(place, 0):  # where somebody writes all the time, no end is ever reported
+            pending.pop(place, None)
         raw = raw_record(message, self._settings.kafka.topic_prefix)
         try:
             self._apply(self._door.record(raw))

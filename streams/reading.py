@@ -111,8 +111,9 @@ def messages_until_end(
 ) -> Generator[Message, None, None]:
     """Messages from ``start`` (default: the beginning) up to the ends captured when this is called, then stop.
 
-    Messages of one partition come in order; partitions interleave. Nothing committed before the call is left out. With
-    ``ends`` (see :func:`written_offsets`) it waits until every transaction that was open below them has ended.
+    Messages of one partition come in order; partitions interleave. Nothing committed before the call is left out, and nothing
+    of what comes later is read: where somebody writes all the time, the broker never reports an end. With ``ends`` (see
+    :func:`written_offsets`) it waits until every transaction that was open below them has ended.
     """
     client = consumer(settings, "skeet-reader", enable_partition_eof=True)
     try:
@@ -132,13 +133,14 @@ def messages_until_end(
                     )
                 continue
             silent_s = 0.0
-            error = message.error()
+            error, partition, offset = message.error(), (message.topic(), message.partition()), message.offset()
             if error is None:
-                if (message.topic(), message.partition()) in pending:
+                if partition in pending and offset < wanted[partition]:
                     yield message
-            elif error.code() == KafkaError._PARTITION_EOF:
-                partition = (message.topic(), message.partition())
-                if ends is None or message.offset() >= ends[partition]:
+                if offset + 1 >= wanted[partition]:
+                    pending.discard(partition)
+            elif error.code() == KafkaError._PARTITION_EOF:  # behind it are only markers and aborted records
+                if ends is None or offset >= ends[partition]:
                     pending.discard(partition)
             elif not error.retriable() and error.code() != KafkaError._ALL_BROKERS_DOWN:
                 raise InfrastructureError(f"reading {message.topic()}: {error.str()}")
