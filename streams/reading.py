@@ -119,7 +119,8 @@ def messages_until_end(
     try:
         offsets = [TopicPartition(t, p, (start or {}).get((t, p), OFFSET_BEGINNING)) for t, p in partitions]
         client.assign(offsets)
-        wanted = ends if ends is not None else end_offsets(client, partitions)
+        # Not the last stable offset: a transaction's end is told to its writer before it is told to the partitions.
+        wanted = ends if ends is not None else written_offsets(settings, partitions)
         pending = {partition for partition in partitions if wanted[partition] > 0}
         silent_s = 0.0
         while pending:

@@ -82,9 +82,9 @@ class Log:
         finally:
             client.close()
 
-    def ranges(self, places: Iterable[Place]) -> dict[Place, tuple[int, int]]:
-        """First kept offset and high watermark of each partition."""
-        client = self._consumer("skeet-verify-unused")
+    def ranges(self, places: Iterable[Place], isolation: str = "read_committed") -> dict[Place, tuple[int, int]]:
+        """First kept offset of each partition, and the end of what a reader of that isolation is delivered."""
+        client = self._consumer("skeet-verify-unused", isolation)
         try:
             return {p: client.get_watermark_offsets(self._partition(p), timeout=TIMEOUT_S) for p in places}
         except KafkaException as error:
@@ -100,7 +100,8 @@ class Log:
 
     def read(self, places: Iterable[Place], start: Mapping[Place, int] | None = None) -> Iterator[Entry]:
         """Records of each partition in order, up to its end at this moment; partitions interleave."""
-        pending = {place: end for place, (_, end) in self.ranges(places).items() if end > 0}
+        written = self.ranges(places, isolation="read_uncommitted")
+        pending = {place: end for place, (_, end) in written.items() if end > 0}
         client = self._consumer("skeet-verify-unused")
         try:
             begin = [TopicPartition(self._prefix + t, n, (start or {}).get((t, n), -2)) for t, n in pending]
@@ -140,12 +141,12 @@ class Log:
             return Entry(*place, message.timestamp()[1], value, None, {})
         return Entry(*place, message.timestamp()[1], value, schema, values)
 
-    def _consumer(self, group: str) -> Consumer:
+    def _consumer(self, group: str, isolation: str = "read_committed") -> Consumer:
         return Consumer(
             self._common
             | {
                 "group.id": group,
-                "isolation.level": "read_committed",
+                "isolation.level": isolation,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": True,
