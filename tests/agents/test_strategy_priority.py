@@ -66,7 +66,8 @@ def test_one_that_the_machine_starves_is_not_accused_of_waiting() -> None:
 def test_a_few_may_each_take_a_quarter_of_the_machine_together() -> None:
     assert [least_of(instances, 2) for instances in (1, 2, 4, 5, 50)] == [FEW, FEW, 0.125, LEAST, LEAST]
     priorities = Priorities()
-    priorities.follow([os.getpid(), os.getppid()])
+    with process(SLEEP) as one, process(SLEEP) as other:
+        priorities.follow([one, other])
     assert {demand.least for demand in priorities.followed()} == {least_of(2, os.cpu_count() or 1)}
 
 
