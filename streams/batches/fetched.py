@@ -87,6 +87,7 @@ class FetchedChunks:
         self._at = 0
         self._aborted = sorted(aborted, key=lambda pair: pair[1], reverse=True)
         self._aborting: set[int] = set()
+        self._batches_end = 0
         self.next_fetch_offset = position
 
     @property
@@ -104,7 +105,8 @@ class FetchedChunks:
         Raises
         ------
         CorruptRecordException
-            a checksum does not fit, or the bytes are not what the header says; the batch would be fetched again.
+            a checksum does not fit, the bytes are not what the header says, or offsets go backwards; the batch would be
+            fetched again.
         InvalidInput
             the batch has a format from before Kafka 0.11.
         """
@@ -132,7 +134,10 @@ class FetchedChunks:
         )
         if crc32c(self._view[at + CHECKED_FROM : end]) != checksum:
             raise CorruptRecordException(f"{self._at_text}: invalid CRC of the batch at offset {base}")
-        self._at = end
+        # No checksum covers the base offset: the broker writes it behind the producer's back.
+        if base < self._batches_end:
+            raise CorruptRecordException(f"{self._at_text}: a batch at offset {base} behind {self._batches_end}")
+        self._at, self._batches_end = end, base + last + 1
         return _Batch(at, end, base, base + last + 1, attributes, first_time, max_time, producer_id, count)
 
     def _delivers(self, batch: _Batch) -> bool:

@@ -174,6 +174,17 @@ def test_a_flipped_bit_is_no_record(walk: Walk) -> None:
         FetchedChunks(PLACE, bytes(raw), [], 0, walk).next_chunk(10, 1000)
 
 
+def test_offsets_that_go_backwards_are_no_records(walk: Walk) -> None:
+    written = encoded([Written(((b"k", b"one", (), 0),)), Written(((b"k", b"two", (), 0),))])
+    for high_byte, said in (
+        (1, f"a batch at offset 101 behind {2**56 + 101}"),
+        (0xFF, f"at offset {100 - 2**56} behind 0"),
+    ):
+        raw = bytes([high_byte]) + written[1:]
+        with pytest.raises(CorruptRecordException, match=said):
+            FetchedChunks(PLACE, raw, [], 0, walk).next_chunk(10, 1000)
+
+
 def test_batches_from_before_kafka_0_11_are_refused(walk: Walk) -> None:
     builder = LegacyRecordBatchBuilder(1, 0, 1000)
     builder.append(0, timestamp=1, key=b"k", value=b"v")
