@@ -43,7 +43,10 @@ MADE_BY = "kafka-version"
 """The file in a broker's directory that says which Kafka formatted it."""
 BEFORE_NOTES = "4.4.0"
 """The Kafka of directories without that file."""
-HEAP = ("-Xms256m", "-Xmx384m")
+JVM = ("-Xms384m", "-Xmx384m", "-Xmn192m", "-XX:+UseParallelGC", "-XX:+ExitOnOutOfMemoryError")
+"""A collection stops every request. With one thread and the default young space of 85 MiB, of which a platform at 1,000 frames a
+second fills one in 1.6 s, each took 20 to 30 ms on two busy cores; with two threads and 160 MiB 7 to 20 ms, every 3 s. G1 in
+slices and Shenandoah take more of a processor that others need (docs/performance.md)."""
 START_DEADLINE_S = 60.0
 """A cold start takes 3 s, a recovery after power loss with many segments much longer; past this it is an error."""
 
@@ -248,9 +251,8 @@ def broker_command(java: Path, jars: list[Path], paths: KafkaPaths, *flags: str)
     """The broker's command line. The order of the jars is part of the class archive's key."""
     # Full optimisation: with C1 only a start costs 2 s less of processor, but after the first minute every transaction takes
     # longer (two cores, 310-324 frames a second, median tick to socket: 31 ms against 37 and 40).
-    jvm = [*HEAP, "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError"]
     quiet = ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Djava.awt.headless=true"]
-    return [str(java), *jvm, *flags, *quiet, "-cp", _class_path(jars), "kafka.Kafka", str(paths.config)]
+    return [str(java), *JVM, *flags, *quiet, "-cp", _class_path(jars), "kafka.Kafka", str(paths.config)]
 
 
 def write_and_format(java: Path, jars: list[Path], paths: KafkaPaths) -> None:
