@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from aiokafka.errors import ConsumerStoppedError
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
+from faust.transport.drivers.aiokafka import Consumer, Transport
 from faust.types.tuples import TP
 from mode import Service
 
@@ -29,6 +29,7 @@ from skeet.streams.batches.ledger import Ledger, Limits
 from skeet.streams.batches.memory import give_back_regularly, hold_large_blocks
 from skeet.streams.batches.messages import ChunkMessage
 from skeet.streams.batches.sessions import remember_partitions
+from skeet.streams.same_loop import SameLoopReader
 
 POLL_S = 1.0
 """How long one question to the fetcher waits for records; it answers as soon as there are some."""
@@ -40,8 +41,8 @@ DRAIN_S = 2.5
 """How long a revoke or a stop waits for chunks that an agent has begun, and for the commit; the rest is the next owner's."""
 
 
-class ChunkThread(AIOKafkaConsumerThread):  # type: ignore[misc]  # untyped library
-    """The consumer's thread, in a host only in name: reads committed records, in sessions, and makes chunks of what it fetched."""
+class ChunkThread(SameLoopReader):
+    """The consumer's thread in name only: reads committed records, in sessions, and makes chunks of what it fetched."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
