@@ -62,9 +62,9 @@ def each_chunk(app: Any, handle: Handler) -> Callable[[Any], Awaitable[None]]:
     A chunk is acknowledged when ``handle`` has returned and all outputs are on their way; it may be committed when they are
     confirmed. An exception ends the process with nothing of that chunk committed (plain Faust would acknowledge it).
 
-    ``handle`` runs on the loop that also keeps the membership: one that does not return or await for longer than Faust's
-    ``broker_session_timeout`` (60 s) loses its partitions, and its chunk is delivered again to whoever gets them. Slow work
-    belongs into ``asyncio.to_thread``.
+    ``handle`` runs on the loop that also keeps the membership: who does not return or await for longer than Faust's
+    ``broker_session_timeout`` (60 s) is out of the group for that long, and what it had is delivered again to whoever took its
+    partitions meanwhile. Slow work belongs into ``asyncio.to_thread``.
     """
 
     async def agent(stream: Any) -> None:

@@ -46,10 +46,10 @@ Handle = Callable[[Chunk, Outputs], Any]
 
 @asynccontextmanager
 async def running(
-    kafka: str, group: str, topic: str, handle: Handle | None = None, limits: Limits | None = None
+    kafka: str, group: str, topic: str, handle: Handle | None = None, limits: Limits | None = None, **options: Any
 ) -> AsyncIterator[tuple[Any, Seen]]:
     """An application with one agent that notes what it is given, then does what ``handle`` says."""
-    app, seen = batch_app(group, kafka, limits=limits), Seen()
+    app, seen = batch_app(group, kafka, limits=limits, **options), Seen()
 
     def note(chunk: Chunk, outputs: Outputs) -> Any:
         seen.chunks.append(chunk)
