@@ -45,3 +45,9 @@ class SameLoopReader(AIOKafkaConsumerThread):  # type: ignore[misc]  # untyped l
 
     async def _gather_remaining_tasks(self) -> None:
         """The loop is everybody's; its other tasks are none of this service's."""
+
+    def close(self) -> None:
+        """Nothing. Faust calls it when a rebalance meets a stop, to end the rebalance by closing the connections: under a commit
+        that aiokafka then tries again for ever, and before the group is left, so that the others wait out a session for the
+        partitions. The stop leaves the group, then closes.
+        """

@@ -237,7 +237,9 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
         deadline = loop.time() + DRAIN_S
         while loop.time() < deadline and any(each.begun for each in self.ledger.in_flight()):
             await self._change()
-        await asyncio.wait({asyncio.ensure_future(self._commit_finished())}, timeout=DRAIN_S)
+        committing = asyncio.ensure_future(self._commit_finished())
+        await asyncio.wait({committing}, timeout=DRAIN_S)
+        committing.cancel()
 
     async def _commit_finished(self) -> None:
         # A commit that was under way when it was asked for covers less.
@@ -245,6 +247,17 @@ class ChunkConsumer(Consumer):  # type: ignore[misc]  # untyped library
         await self.commit()
 
     # Committing.
+
+    async def maybe_wait_for_commit_to_finish(self) -> bool:
+        """Whether there was a commit under way; it has ended now. Who is cancelled while waiting is cancelled.
+
+        Faust's would go on and commit itself, which never ends where the one under way did not: a stop that waits for ever.
+        """
+        under_way = self._commit_fut
+        if under_way is None:
+            return False
+        await asyncio.shield(under_way)
+        return True
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         # Faust notes every acknowledged message; nothing here reads its notes.

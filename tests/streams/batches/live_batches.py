@@ -77,6 +77,21 @@ async def until(condition: Callable[[], Any], deadline_s: float = DEADLINE_S) ->
         await asyncio.sleep(0.02)
 
 
+def has(seen: Seen, count: int) -> bool:
+    """Whether so many records were given."""
+    return seen.count >= count
+
+
+def numbered(count: int, first: int = 0) -> list[bytes]:
+    """Values that tell themselves apart."""
+    return [b"%d" % n for n in range(first, first + count)]
+
+
+def group() -> str:
+    """The name of a group that nobody has joined."""
+    return f"g{uuid.uuid4().hex[:8]}"
+
+
 def new_topic(kafka: str, partitions: int = 1, **config: str) -> str:
     """A topic of its own."""
     name = f"batches.{uuid.uuid4().hex[:8]}"

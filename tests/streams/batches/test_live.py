@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-import uuid
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from faust.types import TP
-from live_batches import Seen, commit, committed, fill, new_topic, read_committed, running, until
+from live_batches import commit, committed, fill, group, has, new_topic, numbered, read_committed, running, until
 
 from skeet.streams.batches.app import raw_record
 from skeet.streams.batches.chunk import Chunk
@@ -24,18 +23,6 @@ pytestmark = pytest.mark.integration
 
 SMALL = Limits(chunk_records=100, flight_records=300, commit_records=100)
 LAST = b"last"
-
-
-def group() -> str:
-    return f"g{uuid.uuid4().hex[:8]}"
-
-
-def has(seen: Seen, count: int) -> bool:
-    return seen.count >= count
-
-
-def numbered(count: int, first: int = 0) -> list[bytes]:
-    return [b"%d" % n for n in range(first, first + count)]
 
 
 def interleaved_transactions(kafka: str, topic: str) -> None:
