@@ -24,7 +24,7 @@ from skeet.core.errors import InfrastructureError
 from skeet.process import logger
 from skeet.streams.batches.chunk import Chunk
 from skeet.streams.batches.contract import require_known_versions
-from skeet.streams.batches.fetching import fetched_chunks, keep_bytes
+from skeet.streams.batches.fetching import fetched_chunks, keep_bytes, wake_at_once
 from skeet.streams.batches.ledger import Limits
 from skeet.streams.batches.memory import give_back_regularly, hold_large_blocks
 from skeet.streams.batches.sessions import remember_partitions
@@ -213,6 +213,7 @@ class ChunkClient:
         remember_partitions(self._consumer)
         # In the other order, starting would wait until the group has settled, and other members with it.
         await self._consumer.start()
+        wake_at_once(self._consumer._fetcher)
         self._consumer.subscribe(list(topics), listener=listener)
 
     async def _leave(self) -> None:

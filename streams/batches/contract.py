@@ -23,6 +23,7 @@ PRIVATE_NAMES = (
     ("aiokafka.consumer.fetcher", "MemoryRecords"),
     ("aiokafka.conn", "READER_LIMIT"),
     ("aiokafka.client", "AIOKafkaClient.send"),
+    ("aiokafka.consumer.fetcher", "Fetcher._proc_fetch_request"),
     ("aiokafka.protocol.fetch", "FetchRequest.build"),
     ("faust.transport.consumer", "Consumer._drain_messages"),
     ("faust.transport.consumer", "Consumer._filter_tps_with_pending_acks"),

@@ -23,7 +23,7 @@ from skeet.core.errors import InvalidInput
 from skeet.process import logger
 from skeet.streams.batches.chunk import Chunk
 from skeet.streams.batches.contract import require_known_versions
-from skeet.streams.batches.fetching import fetched_chunks, keep_bytes
+from skeet.streams.batches.fetching import fetched_chunks, keep_bytes, wake_at_once
 from skeet.streams.batches.framing import Walk
 from skeet.streams.batches.ledger import Ledger, Limits
 from skeet.streams.batches.memory import give_back_regularly, hold_large_blocks
@@ -50,6 +50,11 @@ class ChunkThread(SameLoopReader):
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         remember_partitions(consumer)
         return consumer
+
+    async def on_start(self) -> None:
+        """Connect, and be woken by every answer."""
+        await super().on_start()
+        wake_at_once(self._consumer._fetcher)
 
     async def _fetch_records(
         self,

@@ -1,7 +1,7 @@
 """aiokafka's fetcher, asked for chunks: the fetched bytes stay bytes until a chunk is made of them.
 
-One name of aiokafka is replaced: what its fetcher keeps of a partition's part of an answer. Ours keeps the bytes beside
-aiokafka's own reader and passes everything on, so that other consumers of this process read as before.
+What its fetchers keep of a partition's part of an answer is replaced for the process. Ours keeps the bytes beside aiokafka's
+own reader and passes everything on, so that other consumers of this process read as before.
 """
 
 from __future__ import annotations
@@ -52,6 +52,24 @@ def keep_bytes() -> None:
     aiokafka_conn.READER_LIMIT = READ_AHEAD_BYTES
 
 
+def wake_at_once(fetcher: Any) -> None:
+    """Let who waits for chunks of this fetcher hear of an answer as soon as it is taken apart.
+
+    aiokafka's own word comes from the task that also sends the next fetch: three rounds of the loop later, and the next
+    fetch is that much later too, because it waits until what was fetched is taken.
+    """
+    take_apart = fetcher._proc_fetch_request
+
+    async def take_apart_and_tell(*arguments: Any) -> bool:
+        found: bool = await take_apart(*arguments)
+        if found:
+            for waiter in list(fetcher._fetch_waiters):
+                fetcher._notify(waiter)
+        return found
+
+    fetcher._proc_fetch_request = take_apart_and_tell
+
+
 async def fetched_chunks(
     fetcher: Any, active: set[Partition], timeout_s: float, limits: Limits, walk: Walk
 ) -> dict[Any, Chunk]:
@@ -64,22 +82,24 @@ async def fetched_chunks(
     aiokafka.errors.KafkaError
         what a fetch brought instead of records (no authorisation, an offset that is gone), or corrupt records.
     """
-    deadline = asyncio.get_running_loop().time() + timeout_s
-    while True:
-        left = deadline - asyncio.get_running_loop().time()
-        subscriptions = fetcher._subscriptions
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    subscriptions = fetcher._subscriptions
+    while not fetcher._closed:
         # What was fetched before a rebalance may be another member's by now.
-        waiter = subscriptions.wait_for_assignment() if subscriptions.reassignment_in_progress else None
-        if waiter is None:
-            found = _ready(fetcher, active, limits, walk)
-            if found or left <= 0:
-                return found
-            waiter = fetcher._create_fetch_waiter()
-        await asyncio.wait([waiter], timeout=left)
-        if fetcher._closed or not waiter.done():
-            waiter.cancel()
-            return {}
-        waiter.result()
+        rebalancing = subscriptions.reassignment_in_progress
+        found = {} if rebalancing else _ready(fetcher, active, limits, walk)
+        left = deadline - loop.time()
+        if found or left <= 0:
+            return found
+        waiter = subscriptions.wait_for_assignment() if rebalancing else fetcher._create_fetch_waiter()
+        # Awaited itself, because ``asyncio.wait`` would add a round of the loop to every record's latency.
+        late = loop.call_later(left, fetcher._notify, waiter)
+        try:
+            await waiter
+        finally:
+            late.cancel()
+    return {}
 
 
 def _ready(fetcher: Any, active: set[Partition], limits: Limits, walk: Walk) -> dict[Any, Chunk]:
