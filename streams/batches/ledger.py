@@ -32,7 +32,7 @@ class Limits:
     flight_bytes: int = 32 * 1024 * 1024
     flight_chunks: int = 1_000
     commit_records: int = 4_096
-    commit_after_s: float = 0.015
+    commit_after_s: float = 0.010
 
 
 @dataclass(slots=True, eq=False)

@@ -56,6 +56,7 @@ def test_sigkill_of_one_of_two_workers_repeats_little_and_loses_nothing(
     counts = times_read(workers, flow)
     assert min(min(partition) for partition in counts) == 1
     repeated = redelivered(counts)
+    print(f"{repeated} records repeated")  # noqa: T201 - what `-s` shows
     assert repeated <= RATE, f"{repeated} records repeated; a second's flow is {RATE}"
     assert_outputs_agree(kafka, out, workers)
 
