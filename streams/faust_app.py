@@ -123,7 +123,9 @@ class FaustHost:
         tasks = [asyncio.ensure_future(job) for job in self._jobs(side_tasks)]
         for task in tasks:
             task.add_done_callback(self._side_task_ended)
-        await self._app.start()
+        # Faust's start ends when the group has given partitions; while the brokers are away that is never, and a stop goes on.
+        starting = asyncio.ensure_future(self._app.start())
+        starting.add_done_callback(self._side_task_ended)
         ready = asyncio.ensure_future(self._announce())
         crashed = asyncio.ensure_future(self._app._crashed.wait())
         stopping = asyncio.ensure_future(stop.wait_async())
@@ -131,7 +133,7 @@ class FaustHost:
         error = self._error()
         if error is None:
             await self._within("commit", self._finish())
-        for task in (*tasks, ready, crashed, stopping):
+        for task in (*tasks, starting, ready, crashed, stopping):
             task.cancel()
         if not await self._within("stop of Faust", self._app.stop()):
             # Faust's services swallow cancellation; what they still hold is not committed, and is read again.

@@ -24,7 +24,6 @@ async def run_app(app: Any, stop: StopSignal) -> int:
         what an agent raised, or InfrastructureError when the group gave no partitions within a minute.
     """
     beating = asyncio.ensure_future(HEALTH.beat_regularly())
-    await app.start()
     joined = asyncio.ensure_future(_joined(app))
     crashed = asyncio.ensure_future(app._crashed.wait())
     stopping = asyncio.ensure_future(stop.wait_async())
@@ -46,9 +45,12 @@ async def run_app(app: Any, stop: StopSignal) -> int:
 
 
 async def _joined(app: Any) -> None:
-    deadline = asyncio.get_running_loop().time() + JOIN_DEADLINE_S
-    # Faust has no event for it.
-    while not app.consumer.assignment():
-        if asyncio.get_running_loop().time() > deadline:
-            raise InfrastructureError(f"no partitions were assigned for {JOIN_DEADLINE_S:.0f} s")
-        await asyncio.sleep(LOOK_S)
+    """Start; Faust's start ends when the group has given partitions, or never while the brokers are away."""
+    try:
+        async with asyncio.timeout(JOIN_DEADLINE_S):
+            await app.start()
+            # Faust has no event for it.
+            while not app.consumer.assignment():  # noqa: ASYNC110
+                await asyncio.sleep(LOOK_S)
+    except TimeoutError as error:
+        raise InfrastructureError(f"no partitions were assigned for {JOIN_DEADLINE_S:.0f} s") from error
