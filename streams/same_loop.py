@@ -2,8 +2,7 @@
 
 Faust gives the client a thread, so that a handler that blocks does not hold up heartbeats. What an agent of ours does between
 two awaits is bounded (chunks, and a strategy's time limit, both far below a member's session), and to wake the other thread and hand
-it the interpreter's lock was a quarter to a third of a worker's processor time in a calm market, and half of a record's latency
-in an agent on chunks.
+it the interpreter's lock was a quarter to a third of a worker's processor time in a calm market.
 """
 
 from __future__ import annotations
