@@ -304,10 +304,12 @@ async def test_an_agent_that_blocks_beyond_its_session_goes_on_in_its_group(kafk
             time.sleep(session_s + 3)
 
     member = running(kafka, name, topic, block_once, broker_session_timeout=session_s, broker_heartbeat_interval=1)
-    async with member as (_, seen):
+    async with member as (app, seen):
+        generation = app.consumer_generation_id
         await until(lambda: seen.chunks)
         await asyncio.to_thread(fill, kafka, topic, numbered(50, first=50))
         await until(lambda: seen.records[-1][2] == b"99")
+        await until(lambda: app.consumer_generation_id > generation)  # it had been put out, and has joined again
     # Whether the first fifty come twice depends on who had them meanwhile; none may be missing.
     assert [int(value or 0) for value in dict.fromkeys(value for _, _, value in seen.records)] == [*range(100)]
     assert committed(kafka, name, topic) == 100
