@@ -55,7 +55,7 @@ def keep_bytes() -> None:
 def wake_at_once(fetcher: Any) -> None:
     """Let who waits for chunks of this fetcher hear of an answer as soon as it is taken apart.
 
-    aiokafka's own word comes from the task that also sends the next fetch: three rounds of the loop later, and the next
+    aiokafka's own word comes from the task that also sends the next fetch: two rounds of the loop later, and the next
     fetch is that much later too, because it waits until what was fetched is taken.
     """
     take_apart = fetcher._proc_fetch_request
